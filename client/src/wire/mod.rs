@@ -1,0 +1,20 @@
+//! The wire protocol between clients and nodes.
+//!
+//! A conversation is a sequence of frames: a fixed binary header ([`frame`]) and a MessagePack
+//! body with named fields. The header's `kind` says which body follows; kinds are our own numbers,
+//! never names of Rust types, so that renaming a type cannot break the wire. The bodies are flat:
+//! no type on the wire contains itself.
+
+pub mod error;
+pub mod request;
+pub mod response;
+
+pub use error::{ErrorBody, ErrorCode};
+pub use request::{
+    BucketOptions, BucketRequest, Condition, ExplainRequest, GetRequest, KeysRequest, Request,
+    WriteRequest,
+};
+pub use response::{
+    BucketInfo, ExplainReply, GetReply, KeyItem, KeysReply, NodeStatus, ReplicaReport, Response,
+    RingReply, StatusReply, Version, WriteReply,
+};

@@ -1,0 +1,79 @@
+//! What happened: for logs, metrics and the simulator's oracles, never for logic.
+
+use bytes::Bytes;
+use quorate_gossip::Event as MembershipEvent;
+use quorate_ring::NodeId;
+
+use crate::{
+    causality::{Dot, OpId, Rule},
+    message::BucketId,
+};
+
+/// One thing that happened in a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A dot was minted here.
+    Minted {
+        /// Bucket of the key.
+        bucket: BucketId,
+        /// The key.
+        key: Bytes,
+        /// Its new version.
+        dot: Dot,
+        /// The operation that asked for it.
+        op: OpId,
+        /// The rule that demanded a new epoch, if one did.
+        rule: Option<Rule>,
+    },
+    /// A stored record failed its checksum, or the engine could not read it.
+    CorruptRecord {
+        /// Bucket of the key.
+        bucket: BucketId,
+        /// The key.
+        key: Bytes,
+    },
+    /// Two replicas hold different values under one dot; the merge was refused.
+    EqualDotsDiffer {
+        /// Bucket of the key.
+        bucket: BucketId,
+        /// The key.
+        key: Bytes,
+        /// The node whose record was refused.
+        from: NodeId,
+    },
+    /// A record that a peer sent failed its checksum and was dropped.
+    DamagedMessage {
+        /// The sender.
+        from: NodeId,
+    },
+    /// A replica was brought up to date because a read had shown it to be behind.
+    ReadRepair {
+        /// The replica.
+        replica: NodeId,
+        /// True if the read waited for it.
+        blocking: bool,
+    },
+    /// A key's siblings reached the bucket's warning level.
+    ManySiblings {
+        /// Bucket of the key.
+        bucket: BucketId,
+        /// The key.
+        key: Bytes,
+        /// How many.
+        count: usize,
+    },
+    /// A request was refused because a limit was met.
+    Refused {
+        /// Name of the limit.
+        limit: &'static str,
+    },
+    /// What gossip thinks of the members changed.
+    Membership(MembershipEvent),
+    /// The store failed; the node must stop and exit non-zero.
+    StoreFailed {
+        /// What the store said.
+        reason: String,
+    },
+    /// The node can serve: its lease is durable.
+    Ready,
+}
