@@ -1,3 +1,4 @@
 //! placeholder
 
+pub mod causality;
 pub mod store;

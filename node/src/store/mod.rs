@@ -9,6 +9,7 @@
 
 pub mod command;
 pub mod engine;
+pub mod format;
 pub mod memory;
 pub mod worker;
 

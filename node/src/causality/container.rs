@@ -1,0 +1,381 @@
+//! The dotted causal container: one replica's whole knowledge of one key.
+//!
+//! Live versions by dot, one clock over everything seen, and the ids of operations whose versions
+//! were superseded lately. [`Container::sync`] is commutative, associative and idempotent while no
+//! operation id is forgotten; forgetting one can bring back a duplicate, never lose a version.
+//!
+//! An operation id is a second causal context: the same request may have been coordinated twice,
+//! under two dots, and whoever replaced one of them has replaced the other. An id belongs either
+//! to a live version or to `recent`, never to both.
+//!
+//! Not decided here: who mints dots, see [`super::coordinate`].
+
+use std::{cmp::Ordering, mem};
+
+use bytes::Bytes;
+
+use super::{
+    clock::Clock,
+    context::Context,
+    dot::{Dot, OpId},
+};
+
+/// Ids of superseded operations kept per key. More in one window only means that a very late
+/// retry can show up as a sibling.
+pub const RECENT_MAX: usize = 64;
+
+/// How long the id of a superseded operation is kept: retries later than this may duplicate.
+pub const RECENT_WINDOW_MS: u64 = 15 * 60 * 1_000;
+
+/// One version of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// The value; none is a tombstone.
+    pub value: Option<Bytes>,
+    /// The request that wrote it.
+    pub op: OpId,
+    /// Hash of that request, to tell a retry from a reused id.
+    pub request_hash: u64,
+    /// Unix milliseconds by the coordinator's clock. For people, never for ordering.
+    pub written_at_ms: u64,
+    /// Hidden from this unix millisecond on.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl Sibling {
+    /// True if a reader at that time sees a value.
+    #[must_use]
+    pub fn is_live_value(&self, now_ms: u64) -> bool {
+        self.value.is_some() && self.expires_at_ms.is_none_or(|at| now_ms < at)
+    }
+}
+
+/// An operation whose version was superseded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecentOp {
+    /// The operation.
+    pub op: OpId,
+    /// Hash of its request; zero if only its id is known.
+    pub request_hash: u64,
+    /// When it was last of use, unix milliseconds; decides only when it is forgotten.
+    pub at_ms: u64,
+}
+
+/// One dot names two different versions: something minted it twice, or corrupted it unseen. The
+/// key must be set aside; neither version may be picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("two different versions bear the dot {dot}")]
+pub struct EqualDotsDiffer {
+    /// The dot.
+    pub dot: Dot,
+}
+
+/// All that one replica knows of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Strictly ascending by dot; every dot is covered by the clock.
+    siblings: Vec<(Dot, Sibling)>,
+    clock: Clock,
+    /// Strictly ascending by operation; none of them has a live version.
+    recent: Vec<RecentOp>,
+}
+
+impl Container {
+    /// Nothing is known.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            siblings: Vec::new(),
+            clock: Clock::new(),
+            recent: Vec::new(),
+        }
+    }
+
+    /// From parts that obey the invariants above, else nothing.
+    pub(crate) fn from_parts(
+        siblings: Vec<(Dot, Sibling)>,
+        clock: Clock,
+        recent: Vec<RecentOp>,
+    ) -> Option<Self> {
+        let sorted = siblings.windows(2).all(|pair| pair[0].0 < pair[1].0)
+            && recent.windows(2).all(|pair| pair[0].op < pair[1].op);
+        let covered = siblings
+            .iter()
+            .all(|(dot, sibling)| 0 < dot.n && clock.covers(*dot) && !holds(&recent, sibling.op));
+        (sorted && covered).then_some(Self {
+            siblings,
+            clock,
+            recent,
+        })
+    }
+
+    /// The versions, in order of their dots: values, expired ones and tombstones.
+    pub fn siblings(&self) -> impl ExactSizeIterator<Item = (Dot, &Sibling)> + Clone {
+        self.siblings.iter().map(|(dot, sibling)| (*dot, sibling))
+    }
+
+    /// The versions a reader sees at that time.
+    pub fn live_values(&self, now_ms: u64) -> impl Iterator<Item = (Dot, &Sibling)> + Clone {
+        self.siblings()
+            .filter(move |(_, sibling)| sibling.is_live_value(now_ms))
+    }
+
+    /// True if the key was written and a reader sees nothing: deleted, or expired.
+    #[must_use]
+    pub fn is_tombstone_only(&self, now_ms: u64) -> bool {
+        !self.siblings.is_empty() && self.live_values(now_ms).next().is_none()
+    }
+
+    /// Everything seen: what is live here, and what was superseded.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Operations superseded lately.
+    #[must_use]
+    pub fn recent(&self) -> &[RecentOp] {
+        &self.recent
+    }
+
+    /// If the operation was applied here, its request hash (zero if only the id is known).
+    #[must_use]
+    pub fn knows(&self, op: OpId) -> Option<u64> {
+        let live = self.siblings.iter().find(|(_, sibling)| sibling.op == op);
+        if let Some((_, sibling)) = live {
+            return Some(sibling.request_hash);
+        }
+        let found = self.recent.binary_search_by(|known| known.op.cmp(&op));
+        found.ok().map(|index| self.recent[index].request_hash)
+    }
+
+    /// The context to hand out with an answer that lists every version of this container.
+    ///
+    /// Its clock is the container's clock, which looks like more than the listed versions: it also
+    /// covers every dot that was superseded before. That is safe for one reason. A version the
+    /// clock covers and the list lacks was let go by this state, and it is let go only when a
+    /// write, or the chain of writes after it, had seen it; the end of that chain is in the list
+    /// (or an ancestor of something in the list). So whoever replaces the list replaces nothing
+    /// that was not replaced already. A live version that this state never saw is not covered: its
+    /// dot (a, n) is above the clock's entry for a, because an actor's dots are minted one after
+    /// the other from a state that holds the earlier ones, and [`super::rules`] end the actor when
+    /// that can no longer be proved.
+    ///
+    /// It follows that a context must be taken from the very container that is listed, whole:
+    /// the clock of a later state with an earlier list covers versions nobody was shown, and so
+    /// does the context of a request joined with the dot it was given. A hidden version (expired,
+    /// or a tombstone beside values) counts as shown: its absence from the list is what it says.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        let seen = self.siblings.iter().map(|(_, sibling)| sibling.op);
+        Context::new(self.clock.clone(), seen.collect())
+    }
+
+    /// The same knowledge with every value replaced by an empty one, for listings.
+    #[must_use]
+    pub fn without_values(&self) -> Self {
+        let mut stripped = self.clone();
+        for (_, sibling) in &mut stripped.siblings {
+            sibling.value = sibling.value.as_ref().map(|_| Bytes::new());
+        }
+        stripped
+    }
+
+    /// Learns everything the other replica knows. True if this container changed.
+    ///
+    /// A version survives if both sides have it, or if the side without it has neither seen its
+    /// dot nor superseded its operation. Of several versions of one operation the one with the
+    /// smallest dot survives.
+    ///
+    /// # Errors
+    ///
+    /// If one dot names two different versions; nothing has changed then.
+    pub fn sync(&mut self, other: &Self) -> Result<bool, EqualDotsDiffer> {
+        if let Some(dot) = self.conflict(other) {
+            return Err(EqualDotsDiffer { dot });
+        }
+        let mut gone = Vec::new();
+        let mut changed = self.sync_siblings(other, &mut gone);
+        changed |= self.clock.join(&other.clock);
+        changed |= self.sync_recent(&other.recent, &gone);
+        Ok(changed)
+    }
+
+    /// The first dot both hold with different content.
+    fn conflict(&self, other: &Self) -> Option<Dot> {
+        let mut theirs = other.siblings.iter().peekable();
+        for (dot, ours) in &self.siblings {
+            while theirs.next_if(|(their, _)| their < dot).is_some() {}
+            if let Some((_, their)) = theirs.next_if(|(their, _)| their == dot)
+                && their != ours
+            {
+                return Some(*dot);
+            }
+        }
+        None
+    }
+
+    /// Merges the versions; those that die are added to `gone`.
+    fn sync_siblings(&mut self, other: &Self, gone: &mut Vec<RecentOp>) -> bool {
+        let ours = mem::take(&mut self.siblings);
+        let before = ours.len();
+        let mut merged = Vec::with_capacity(before + other.siblings.len());
+        let (mut kept, mut added) = (0, 0);
+        let mut ours = ours.into_iter().peekable();
+        let mut theirs = other.siblings.iter().peekable();
+        loop {
+            let order = match (ours.peek(), theirs.peek()) {
+                (Some(a), Some(b)) => a.0.cmp(&b.0),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => break,
+            };
+            if order == Ordering::Greater {
+                let (dot, sibling) = theirs.next().expect("it was peeked at");
+                if self.let_go(*dot, sibling.op) {
+                    gone.push(superseded(sibling, sibling.written_at_ms));
+                } else {
+                    added += 1;
+                    merged.push((*dot, sibling.clone()));
+                }
+                continue;
+            }
+            let (dot, sibling) = ours.next().expect("it was peeked at");
+            if order == Ordering::Equal {
+                theirs.next();
+            }
+            if order == Ordering::Less && other.let_go(dot, sibling.op) {
+                gone.push(superseded(&sibling, sibling.written_at_ms));
+            } else {
+                kept += 1;
+                merged.push((dot, sibling));
+            }
+        }
+        let total = merged.len();
+        if 0 < added && 0 < kept {
+            collapse(&mut merged);
+        }
+        let collapsed = merged.len() < total;
+        self.siblings = merged;
+        kept < before || 0 < added || collapsed
+    }
+
+    /// True if this state has seen the dot or superseded the operation, given that the dot is not
+    /// live here.
+    fn let_go(&self, dot: Dot, op: OpId) -> bool {
+        self.clock.covers(dot) || holds(&self.recent, op)
+    }
+
+    fn sync_recent(&mut self, theirs: &[RecentOp], gone: &[RecentOp]) -> bool {
+        let mut changed = false;
+        if self.recent.is_empty() && gone.is_empty() && !theirs.is_empty() {
+            self.recent.extend_from_slice(theirs);
+            changed = true;
+        } else {
+            for known in theirs {
+                changed |= self.remember(*known);
+            }
+        }
+        for known in gone {
+            // A duplicate of a live version was dropped, not superseded.
+            if !self.siblings.iter().any(|(_, live)| live.op == known.op) {
+                changed |= self.remember(*known);
+            }
+        }
+        self.forget_oldest();
+        changed
+    }
+
+    fn remember(&mut self, known: RecentOp) -> bool {
+        match self.recent.binary_search_by(|held| held.op.cmp(&known.op)) {
+            Ok(index) => {
+                let held = &mut self.recent[index];
+                let merged = RecentOp {
+                    op: held.op,
+                    request_hash: held.request_hash.max(known.request_hash),
+                    at_ms: held.at_ms.max(known.at_ms),
+                };
+                mem::replace(held, merged) != merged
+            }
+            Err(index) => {
+                self.recent.insert(index, known);
+                true
+            }
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let excess = self.recent.len().saturating_sub(RECENT_MAX);
+        if excess == 0 {
+            return;
+        }
+        let mut ages: Vec<(u64, OpId)> = self.recent.iter().map(|op| (op.at_ms, op.op)).collect();
+        ages.sort_unstable();
+        let oldest_kept = ages[excess];
+        self.recent.retain(|op| oldest_kept <= (op.at_ms, op.op));
+    }
+
+    /// Lets go of everything a writer has seen; the writer's own operation is left alone.
+    pub(super) fn discard(&mut self, context: &Context, now_ms: u64) {
+        self.recent
+            .retain(|known| known.at_ms.abs_diff(now_ms) <= RECENT_WINDOW_MS);
+        for (dot, sibling) in mem::take(&mut self.siblings) {
+            if context.clock.covers(dot) || context.seen.contains(&sibling.op) {
+                self.remember(superseded(&sibling, now_ms));
+            } else {
+                self.siblings.push((dot, sibling));
+            }
+        }
+        for op in &context.seen {
+            self.remember(RecentOp {
+                op: *op,
+                request_hash: 0,
+                at_ms: now_ms,
+            });
+        }
+        self.clock.join(&context.clock);
+        self.forget_oldest();
+    }
+
+    /// Adds a version under a dot that was never used.
+    pub(super) fn add(&mut self, dot: Dot, sibling: Sibling) {
+        self.clock.insert(dot);
+        let index = self.siblings.partition_point(|(held, _)| *held < dot);
+        self.siblings.insert(index, (dot, sibling));
+    }
+
+    /// Covers a dot that names no version.
+    pub(super) fn cover(&mut self, dot: Dot) {
+        self.clock.insert(dot);
+    }
+}
+
+fn holds(recent: &[RecentOp], op: OpId) -> bool {
+    recent.binary_search_by(|known| known.op.cmp(&op)).is_ok()
+}
+
+fn superseded(sibling: &Sibling, at_ms: u64) -> RecentOp {
+    RecentOp {
+        op: sibling.op,
+        request_hash: sibling.request_hash,
+        at_ms,
+    }
+}
+
+/// Of equal values of one operation keeps the one with the smallest dot. Different values under
+/// one id are a client's mistake, and stay: no value is lost over a reused id.
+fn collapse(siblings: &mut Vec<(Dot, Sibling)>) {
+    let mut index = 1;
+    while index < siblings.len() {
+        let (earlier, later) = siblings.split_at(index);
+        let (_, this) = &later[0];
+        let twin = earlier
+            .iter()
+            .any(|(_, other)| other.op == this.op && other.value == this.value);
+        if twin {
+            siblings.remove(index);
+        } else {
+            index += 1;
+        }
+    }
+}

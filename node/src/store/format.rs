@@ -1,0 +1,293 @@
+//! The bytes of a record: what is stored of a key, and what replicas send each other.
+//!
+//! ```text
+//! magic 'Q' | version 1 | flags | crc32c u32 | body
+//! ```
+//!
+//! The checksum is over the bucket, the key, the first three bytes and the body, so that a record
+//! found under another key, or one whose dots rotted, is as damaged as one whose value did. The
+//! body has one form only; anything else is refused, so equal records have equal bytes. A reader
+//! never panics and never allocates more than its input justifies.
+//!
+//! A checksum finds accidents. It is no protection against someone who can write to the disk.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::causality::{
+    Actor, Clock, Container, Dot, OpId, RecentOp, Sibling,
+    codec::{self, Malformed, Reader},
+};
+
+/// The format this release writes.
+pub const RECORD_VERSION: u8 = 1;
+
+const MAGIC: u8 = b'Q';
+const HEADER_BYTES: usize = 7;
+const FLAG_SUSPECT: u8 = 1;
+const HAS_VALUE: u8 = 1;
+const HAS_EXPIRY: u8 = 2;
+/// Least and most bytes of a version, its value apart.
+const SIBLING_BYTES_MIN: usize = 36;
+const SIBLING_BYTES_MAX: usize = 33 + 5 * 10;
+const RECENT_BYTES_MIN: usize = 33;
+const RECENT_BYTES_MAX: usize = 32 + 10;
+
+/// What a replica stores of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Versions and clock.
+    pub container: Container,
+    /// This replica lost an earlier state of the key, and has not yet learnt from all the others
+    /// what it may have held: the record must not count towards a read.
+    pub suspect: bool,
+}
+
+/// The record is not what this release wrote for that key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CorruptRecord {
+    /// It is too short, or does not begin like a record.
+    #[error("the bytes are no record")]
+    NotARecord,
+    /// Damaged, or written by a newer release.
+    #[error("the record has format {0}; this release knows {RECORD_VERSION}")]
+    UnknownVersion(u8),
+    /// Damaged, or the record of another key.
+    #[error("the record's checksum does not fit its content and key")]
+    Checksum,
+    /// The checksum fits, the content does not.
+    #[error("the record's checksum fits but its content is malformed")]
+    Malformed,
+}
+
+impl From<Malformed> for CorruptRecord {
+    fn from(Malformed: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// The key of an object in the store: ordered by token, so that a partition is one range.
+#[must_use]
+pub fn object_key(token: u64, bucket: u64, key: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(16 + key.len());
+    out.put_u64(token);
+    out.put_u64(bucket);
+    out.put_slice(key);
+    out.freeze()
+}
+
+/// Token, bucket and key of an [`object_key`]; none if it is too short to be one.
+#[must_use]
+pub fn parse_object_key(bytes: &[u8]) -> Option<(u64, u64, &[u8])> {
+    let (token, rest) = bytes.split_first_chunk()?;
+    let (bucket, key) = rest.split_first_chunk()?;
+    Some((u64::from_be_bytes(*token), u64::from_be_bytes(*bucket), key))
+}
+
+/// The bytes of a record, bound to its bucket and key.
+#[must_use]
+pub fn encode(bucket: u64, key: &[u8], record: &Record) -> Bytes {
+    let container = &record.container;
+    let mut out = BytesMut::with_capacity(bytes_max(container));
+    out.put_u8(MAGIC);
+    out.put_u8(RECORD_VERSION);
+    out.put_u8(if record.suspect { FLAG_SUSPECT } else { 0 });
+    out.put_u32_le(0);
+    codec::put_clock(&mut out, container.clock());
+    codec::put_count(&mut out, container.siblings().len());
+    for (dot, sibling) in container.siblings() {
+        put_sibling(&mut out, container.clock(), dot, sibling);
+    }
+    codec::put_count(&mut out, container.recent().len());
+    for known in container.recent() {
+        put_op(&mut out, known.op, known.request_hash);
+        codec::put_varint(&mut out, known.at_ms);
+    }
+    let crc = checksum(bucket, key, &out);
+    out[3..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+    out.freeze()
+}
+
+fn bytes_max(container: &Container) -> usize {
+    let values: usize = container
+        .siblings()
+        .map(|(_, sibling)| SIBLING_BYTES_MAX + sibling.value.as_ref().map_or(0, Bytes::len))
+        .sum();
+    let recent = container.recent().len() * RECENT_BYTES_MAX;
+    HEADER_BYTES + codec::clock_bytes_max(container.clock()) + 20 + values + recent
+}
+
+fn put_sibling(out: &mut BytesMut, clock: &Clock, dot: Dot, sibling: &Sibling) {
+    let index = clock
+        .position(dot.actor)
+        .expect("a container's clock covers its versions");
+    codec::put_count(out, index);
+    codec::put_varint(out, dot.n);
+    let value = if sibling.value.is_some() {
+        HAS_VALUE
+    } else {
+        0
+    };
+    let expiry = if sibling.expires_at_ms.is_some() {
+        HAS_EXPIRY
+    } else {
+        0
+    };
+    out.put_u8(value | expiry);
+    put_op(out, sibling.op, sibling.request_hash);
+    codec::put_varint(out, sibling.written_at_ms);
+    if let Some(at) = sibling.expires_at_ms {
+        codec::put_varint(out, at);
+    }
+    if let Some(value) = &sibling.value {
+        codec::put_count(out, value.len());
+        out.put_slice(value);
+    }
+}
+
+fn put_op(out: &mut BytesMut, op: OpId, request_hash: u64) {
+    out.put_u64_le(op.principal);
+    out.put_u128_le(op.id);
+    out.put_u64_le(request_hash);
+}
+
+/// Over everything but the checksum itself.
+fn checksum(bucket: u64, key: &[u8], bytes: &[u8]) -> u32 {
+    let mut crc = crc32c::crc32c(&bucket.to_le_bytes());
+    let key_bytes = u64::try_from(key.len()).expect("lengths fit 64 bits");
+    crc = crc32c::crc32c_append(crc, &key_bytes.to_le_bytes());
+    crc = crc32c::crc32c_append(crc, key);
+    crc = crc32c::crc32c_append(crc, &bytes[..3]);
+    crc32c::crc32c_append(crc, &bytes[HEADER_BYTES..])
+}
+
+/// Reads the record of a key. Values are parts of `bytes`, not copies.
+///
+/// # Errors
+///
+/// If the bytes are not exactly what [`encode`] makes for this bucket and key.
+pub fn decode(bucket: u64, key: &[u8], bytes: &Bytes) -> Result<Record, CorruptRecord> {
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(CorruptRecord::NotARecord);
+    };
+    let [magic, version, flags, crc @ ..] = *header;
+    if magic != MAGIC {
+        return Err(CorruptRecord::NotARecord);
+    }
+    if version != RECORD_VERSION {
+        return Err(CorruptRecord::UnknownVersion(version));
+    }
+    if u32::from_le_bytes(crc) != checksum(bucket, key, bytes) {
+        return Err(CorruptRecord::Checksum);
+    }
+    if flags & !FLAG_SUSPECT != 0 {
+        return Err(CorruptRecord::Malformed);
+    }
+    let mut reader = Reader::new(body);
+    let clock = reader.clock()?;
+    let siblings = read_siblings(&mut reader, &clock, bytes)?;
+    let recent = read_recent(&mut reader)?;
+    reader.end()?;
+    let container = Container::from_parts(siblings, clock, recent).ok_or(Malformed)?;
+    Ok(Record {
+        container,
+        suspect: flags & FLAG_SUSPECT != 0,
+    })
+}
+
+fn read_siblings(
+    reader: &mut Reader<'_>,
+    clock: &Clock,
+    bytes: &Bytes,
+) -> Result<Vec<(Dot, Sibling)>, Malformed> {
+    let count = reader.count(SIBLING_BYTES_MIN)?;
+    let mut siblings = Vec::with_capacity(count);
+    for _ in 0..count {
+        let index = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
+        let (actor, _): (Actor, u64) = *clock.entries().get(index).ok_or(Malformed)?;
+        let n = reader.varint()?;
+        let flags = reader.byte()?;
+        if flags & !(HAS_VALUE | HAS_EXPIRY) != 0 {
+            return Err(Malformed);
+        }
+        let (op, request_hash) = read_op(reader)?;
+        let written_at_ms = reader.varint()?;
+        let has_expiry = flags & HAS_EXPIRY != 0;
+        let expires_at_ms = has_expiry.then(|| reader.varint()).transpose()?;
+        let value = if flags & HAS_VALUE != 0 {
+            let length = reader.count(1)?;
+            Some(bytes.slice_ref(reader.slice(length)?))
+        } else {
+            None
+        };
+        let sibling = Sibling {
+            value,
+            op,
+            request_hash,
+            written_at_ms,
+            expires_at_ms,
+        };
+        siblings.push((Dot { actor, n }, sibling));
+    }
+    Ok(siblings)
+}
+
+fn read_recent(reader: &mut Reader<'_>) -> Result<Vec<RecentOp>, Malformed> {
+    let count = reader.count(RECENT_BYTES_MIN)?;
+    let mut recent = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (op, request_hash) = read_op(reader)?;
+        recent.push(RecentOp {
+            op,
+            request_hash,
+            at_ms: reader.varint()?,
+        });
+    }
+    Ok(recent)
+}
+
+fn read_op(reader: &mut Reader<'_>) -> Result<(OpId, u64), Malformed> {
+    let op = OpId {
+        principal: u64::from_le_bytes(reader.array()?),
+        id: u128::from_le_bytes(reader.array()?),
+    };
+    Ok((op, u64::from_le_bytes(reader.array()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causality::{Minter, tests::sample};
+
+    fn golden() -> Record {
+        let first = sample::put(None, &mut sample::minter(1), 1, &[], Some("hello"));
+        let mut other = Minter::new(sample::uuid(2), 300, 400);
+        let second = sample::put(None, &mut other, 2, &[], None);
+        let mut container = first.clone();
+        container.sync(&second).unwrap();
+        let mut next = sample::write(3, Some("replaces hello"));
+        next.context = first.context();
+        next.expires_at_ms = Some(1_800_000_000_000);
+        Record {
+            container: sample::coordinated(Some(&container), &mut sample::minter(1), next),
+            suspect: true,
+        }
+    }
+
+    const GOLDEN: &str = include_str!("../../../tests/fixtures/format-v1/record.hex");
+
+    fn hex(bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        bytes.iter().fold(String::new(), |mut out, byte| {
+            write!(out, "{byte:02x}").unwrap();
+            out
+        })
+    }
+
+    #[test]
+    fn a_record_keeps_its_bytes_for_ever() {
+        let record = golden();
+        let bytes = encode(7, b"key", &record);
+        assert_eq!(hex(&bytes), GOLDEN.trim_end());
+        assert_eq!(decode(7, b"key", &bytes), Ok(record));
+    }
+}
