@@ -254,40 +254,4 @@ fn read_op(reader: &mut Reader<'_>) -> Result<(OpId, u64), Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::causality::{Minter, tests::sample};
-
-    fn golden() -> Record {
-        let first = sample::put(None, &mut sample::minter(1), 1, &[], Some("hello"));
-        let mut other = Minter::new(sample::uuid(2), 300, 400);
-        let second = sample::put(None, &mut other, 2, &[], None);
-        let mut container = first.clone();
-        container.sync(&second).unwrap();
-        let mut next = sample::write(3, Some("replaces hello"));
-        next.context = first.context();
-        next.expires_at_ms = Some(1_800_000_000_000);
-        Record {
-            container: sample::coordinated(Some(&container), &mut sample::minter(1), next),
-            suspect: true,
-        }
-    }
-
-    const GOLDEN: &str = include_str!("../../../tests/fixtures/format-v1/record.hex");
-
-    fn hex(bytes: &[u8]) -> String {
-        use std::fmt::Write as _;
-        bytes.iter().fold(String::new(), |mut out, byte| {
-            write!(out, "{byte:02x}").unwrap();
-            out
-        })
-    }
-
-    #[test]
-    fn a_record_keeps_its_bytes_for_ever() {
-        let record = golden();
-        let bytes = encode(7, b"key", &record);
-        assert_eq!(hex(&bytes), GOLDEN.trim_end());
-        assert_eq!(decode(7, b"key", &bytes), Ok(record));
-    }
-}
+mod tests;

@@ -1,4 +1,8 @@
 //! Tests of versions: examples, laws against a model, and the contexts clients hold.
 
+mod contexts;
 mod examples;
+mod laws;
+mod leases;
+mod model;
 pub(crate) mod sample;
