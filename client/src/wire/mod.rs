@@ -1,6 +1,6 @@
 //! The wire protocol between clients and nodes.
 //!
-//! A conversation is a sequence of frames: a fixed binary header ([`frame`]) and a MessagePack
+//! A conversation is a sequence of frames: a fixed binary header and a MessagePack
 //! body with named fields. The header's `kind` says which body follows; kinds are our own numbers,
 //! never names of Rust types, so that renaming a type cannot break the wire. The bodies are flat:
 //! no type on the wire contains itself.
