@@ -1,15 +1,21 @@
 //! The wire protocol between clients and nodes.
 //!
-//! A conversation is a sequence of frames: a fixed binary header and a MessagePack
+//! A conversation is a sequence of frames: a fixed binary header ([`frame`]) and a `MessagePack`
 //! body with named fields. The header's `kind` says which body follows; kinds are our own numbers,
 //! never names of Rust types, so that renaming a type cannot break the wire. The bodies are flat:
 //! no type on the wire contains itself.
 
+pub mod codec;
 pub mod error;
+pub mod frame;
+pub mod hello;
 pub mod request;
 pub mod response;
 
+pub use codec::{DecodeError, decode_body};
 pub use error::{ErrorBody, ErrorCode};
+pub use frame::{EncodeError, Frame, FrameError, FrameReader};
+pub use hello::{Hello, HelloError, HelloReply};
 pub use request::{
     BucketOptions, BucketRequest, Condition, ExplainRequest, GetRequest, KeysRequest, Request,
     WriteRequest,
