@@ -1,7 +1,14 @@
 //! Who is here?
 //!
-//! Pure: told the time and the messages, answers with messages and events.
+//! SWIM membership as a pure machine: told the time and the messages, it answers with messages
+//! and events. The set of members is given; this crate finds out which of them are alive.
 
+mod config;
+mod gossip;
+mod member;
 pub mod time;
 
+pub use config::Config;
+pub use gossip::{Event, Gossip, Kind, Message, Output, UPDATES_MAX};
+pub use member::{State, Update};
 pub use time::Instant;
