@@ -74,3 +74,66 @@ fn gather(first: Command, commands: &Receiver<Command>) -> Vec<Command> {
     }
     group
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::{MemoryEngine, Table, Ticket, Write};
+
+    fn put(ticket: u64) -> Command {
+        let key = Bytes::copy_from_slice(&ticket.to_be_bytes());
+        let write = Write::Put {
+            table: Table::Objects,
+            key,
+            value: Bytes::new(),
+        };
+        Command::Write {
+            ticket: Ticket(ticket),
+            writes: vec![write],
+        }
+    }
+
+    #[test]
+    fn what_waits_is_cut_into_groups_and_made_durable_at_the_end() {
+        let durability = Durability::Interval { ms: 3_600_000 };
+        let mut worker = Worker::new(MemoryEngine::new(), durability);
+        let (sender, receiver) = sync_channel(600);
+        for ticket in 0..600 {
+            sender.send(put(ticket)).unwrap();
+        }
+        drop(sender);
+        let mut groups = Vec::new();
+        run(&mut worker, &receiver, |group| groups.push(group)).unwrap();
+        assert_eq!(
+            groups.iter().map(Vec::len).collect::<Vec<_>>(),
+            [256, 256, 88]
+        );
+        let tickets = groups.iter().flatten().map(|done| done.ticket().0);
+        assert!(tickets.eq(0..600));
+        assert_eq!(worker.engine().unsynced(), 0);
+    }
+
+    #[test]
+    fn after_a_failure_every_command_still_gets_its_completion() {
+        let mut worker = Worker::new(MemoryEngine::new(), Durability::Sync);
+        worker.engine_mut().fail_next_sync();
+        let (sender, receiver) = sync_channel(600);
+        for ticket in 0..600 {
+            sender.send(put(ticket)).unwrap();
+        }
+        drop(sender);
+        let mut failed = 0;
+        let outcome = run(&mut worker, &receiver, |group| {
+            failed += group
+                .iter()
+                .filter(|done| matches!(done, Completion::Failed { .. }))
+                .count();
+        });
+        assert!(outcome.is_err());
+        assert_eq!(failed, 600);
+    }
+}

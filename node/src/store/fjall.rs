@@ -4,8 +4,8 @@
 //! - one keyspace; a table is a one-byte prefix of the key. An idle keyspace would keep every
 //!   journal alive, and each has its own memory. Leveled compaction, no separation of values;
 //! - one writer; a commit is one batch with one `fdatasync`; readers are [`FjallReader`]s;
-//! - every batch carries the number of its commit, for the [mark](super::mark) and the
-//!   [audit of the journals](super::journal): damage in a journal otherwise drops acknowledged
+//! - every batch carries the number of its commit, for the mark and the
+//!   audit of the journals: damage in a journal otherwise drops acknowledged
 //!   batches silently, or keeps the engine from opening after a mere power cut;
 //! - what will not open is set aside, never deleted, and the node starts empty.
 //!

@@ -1,8 +1,8 @@
 //! An audit of the engine's journals before the engine itself reads them.
 //!
 //! The engine (fjall 3.1) replays a journal up to the first thing it does not understand and drops
-//! the rest without a word; or it refuses to open at all when the last batch is torn in
-//! a certain way, which a power cut does to many nodes at the same moment. So this module walks
+//! the rest without a word; or it refuses to open at all, or panics, when the last batch is torn in
+//! certain ways, which a power cut does to many nodes at the same moment. So this module walks
 //! the journals first. Every batch carries the number of its commit:
 //!
 //! - a number missing within the journals, or a broken batch in any but the newest one, is a hole:

@@ -8,7 +8,9 @@
 //! now and then: the mark may never be ahead of an honest disk, and it survives `kill -9` through
 //! the page cache. After a power cut it may lag by as much as was committed since its last sync (at
 //! most a tenth of a second); damage that takes commits from that window only, and none before it,
-//! goes unnoticed. Syncing it with every commit would close the window for one more sync each.
+//! goes unnoticed. Measured beside a group of 32 KiB on a disk that syncs one in 0.23-0.32 ms:
+//! writing the mark costs 0.001 ms, syncing it with every group as well 0.13-0.16 ms, which would
+//! take a third of the throughput to close that window.
 #![expect(
     clippy::disallowed_types,
     reason = "adapters of the real disk may touch files"

@@ -479,3 +479,132 @@ fn below(rng: &mut impl Rng, bound: usize) -> usize {
     let wide = u128::from(rng.next_u64()) * bound as u128;
     usize::try_from(wide >> 64).expect("the product is below bound << 64")
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_pcg::Pcg64Mcg;
+
+    use super::*;
+
+    fn put(key: &'static str, value: &'static str) -> Write {
+        Write::Put {
+            table: Table::Objects,
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+
+    fn get(engine: &MemoryEngine, key: &str) -> Option<Bytes> {
+        engine.get(Table::Objects, key.as_bytes()).unwrap()
+    }
+
+    fn synced(writes: &[Write]) -> MemoryEngine {
+        let mut engine = MemoryEngine::new();
+        for write in writes {
+            engine
+                .commit(std::slice::from_ref(write), Persist::Now)
+                .unwrap();
+        }
+        engine
+    }
+
+    #[test]
+    fn a_damaged_journal_is_noticed_until_the_node_has_dealt_with_it() {
+        let mut engine = synced(&[put("a", "1"), put("a", "2"), put("b", "1")]);
+        assert!(engine.crash_with_damage(&mut Pcg64Mcg::new(1)));
+        assert!(engine.reopen().amnesia.is_some());
+        assert_eq!(get(&engine, "b"), None);
+        engine.kill();
+        assert!(engine.reopen().amnesia.is_some());
+        let key = Bytes::from_static(AMNESIA_KEY);
+        engine
+            .commit(
+                &[Write::Delete {
+                    table: Table::Meta,
+                    key,
+                }],
+                Persist::Now,
+            )
+            .unwrap();
+        engine.crash(&mut Pcg64Mcg::new(1));
+        assert_eq!(engine.reopen().amnesia, None);
+    }
+
+    #[test]
+    fn a_refused_engine_starts_empty_and_says_so() {
+        let mut engine = synced(&[put("a", "1")]);
+        engine.refuse_next_open();
+        engine.kill();
+        let opened = engine.reopen();
+        assert!(opened.refused.is_some() && opened.amnesia.is_some());
+        assert_eq!(get(&engine, "a"), None);
+    }
+
+    #[test]
+    fn what_a_failed_sync_leaves_is_up_to_chance() {
+        let mut found = BTreeSet::new();
+        for seed in 0..32 {
+            let mut engine = synced(&[put("a", "1")]);
+            engine.fail_next_sync();
+            assert!(engine.commit(&[put("a", "2")], Persist::Now).is_err());
+            assert!(engine.commit(&[put("a", "3")], Persist::Now).is_err());
+            assert_eq!(get(&engine, "a"), Some("1".into()));
+            engine.crash(&mut Pcg64Mcg::new(seed));
+            assert_eq!(engine.reopen().amnesia, None);
+            found.extend(get(&engine, "a"));
+        }
+        assert_eq!(found, BTreeSet::from(["1".into(), "2".into()]));
+    }
+
+    #[test]
+    fn an_old_copy_of_the_directory_does_not_know_that_it_is_old() {
+        let mut engine = synced(&[put("a", "1")]);
+        let backup = engine.snapshot();
+        engine.commit(&[put("a", "2")], Persist::Now).unwrap();
+        engine.restore(backup);
+        assert_eq!(engine.reopen().amnesia, None);
+        assert_eq!(get(&engine, "a"), Some("1".into()));
+    }
+
+    #[test]
+    fn a_faulty_disk_loses_and_misdirects_puts() {
+        let mut engine = synced(&[put("a", "1"), put("b", "1")]);
+        engine.lose_next_put();
+        engine.commit(&[put("a", "2")], Persist::Now).unwrap();
+        assert_eq!(get(&engine, "a"), Some("1".into()));
+        engine.misdirect_next_put();
+        engine.commit(&[put("a", "3")], Persist::Now).unwrap();
+        assert_eq!(get(&engine, "a"), Some("1".into()));
+        assert_eq!(get(&engine, "b"), Some("3".into()));
+    }
+
+    #[test]
+    fn rot_changes_what_is_read() {
+        let kinds = [
+            Rot::Flip,
+            Rot::Truncate,
+            Rot::Remove,
+            Rot::Misdirect,
+            Rot::Unreadable,
+        ];
+        for rot in kinds {
+            let mut engine = synced(&[put("a", "1"), put("b", "2")]);
+            let mut rng = Pcg64Mcg::new(3);
+            let key = engine.rot(&mut rng, rot).unwrap();
+            let before: Bytes = if key == "a" { "1".into() } else { "2".into() };
+            let after = engine.get(Table::Objects, &key);
+            assert_ne!(after, Ok(Some(before)), "{rot:?}");
+            engine
+                .commit(&[put("a", "5"), put("b", "5")], Persist::Now)
+                .unwrap();
+            assert_eq!(
+                get(&engine, std::str::from_utf8(&key).unwrap()),
+                Some("5".into())
+            );
+        }
+        assert_eq!(
+            MemoryEngine::new().rot(&mut Pcg64Mcg::new(3), Rot::Flip),
+            None
+        );
+    }
+}
