@@ -6,7 +6,7 @@
 //! a body are never believed: nothing is set aside for bytes that are not there.
 
 use bytes::BytesMut;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use super::{
     BucketInfo, Request, Response,
@@ -33,8 +33,8 @@ pub enum DecodeError {
     TrailingBytes,
 }
 
-/// Reads one body; also used for messages between nodes.
-pub fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
+/// Reads one body, which `T` may borrow from; also used for messages between nodes.
+pub fn decode_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
     deserializer.set_max_depth(DEPTH_MAX);
     let value = T::deserialize(&mut deserializer)?;

@@ -1,0 +1,468 @@
+//! The body of each message.
+//!
+//! The structs borrow: from the message when writing, from the frame when reading. What is absent
+//! is left out.
+#![expect(
+    clippy::ref_option_ref,
+    reason = "what serde's derive writes about options"
+)]
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quorate_client::wire::{
+    Condition, NodeStatus, Response, WriteRequest, decode_body,
+    frame::{EncodeError, FrameReader},
+};
+use quorate_ring::RingEpoch;
+use serde::{Deserialize, Serialize};
+
+use super::{DecodeError, append_body, gossip, kind};
+use crate::message::{
+    BucketId, Message, Principal, ReplicaState, Role, RpcId, ScannedKey, Verdict,
+};
+
+#[derive(Serialize, Deserialize)]
+struct Replicate<'a> {
+    #[serde(rename = "e")]
+    epoch: u64,
+    #[serde(rename = "b")]
+    bucket: u64,
+    #[serde(rename = "t")]
+    token: u64,
+    #[serde(rename = "k", borrow, with = "serde_bytes")]
+    key: &'a [u8],
+    #[serde(rename = "r", borrow, with = "serde_bytes")]
+    record: &'a [u8],
+}
+
+const DURABLE: u8 = 1;
+const STORED: u8 = 2;
+const OVERLOADED: u8 = 3;
+const FAILED: u8 = 4;
+
+#[derive(Serialize, Deserialize)]
+struct Replicated<'a> {
+    #[serde(rename = "v")]
+    verdict: u8,
+    #[serde(rename = "d", borrow, default, skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Fetch<'a> {
+    #[serde(rename = "e")]
+    epoch: u64,
+    #[serde(rename = "b")]
+    bucket: u64,
+    #[serde(rename = "t")]
+    token: u64,
+    #[serde(rename = "k", borrow, with = "serde_bytes")]
+    key: &'a [u8],
+}
+
+const ABSENT: u8 = 1;
+const PRESENT: u8 = 2;
+const UNREADABLE: u8 = 3;
+
+#[derive(Serialize, Deserialize)]
+struct Fetched<'a> {
+    #[serde(rename = "s")]
+    state: u8,
+    #[serde(rename = "r", borrow, default, skip_serializing_if = "is_empty")]
+    #[serde(with = "serde_bytes")]
+    record: &'a [u8],
+    #[serde(rename = "x", default, skip_serializing_if = "is_false")]
+    suspect: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Forward<'a> {
+    #[serde(borrow)]
+    name: &'a str,
+    role: u8,
+    budget_ns: u64,
+    #[serde(borrow)]
+    bucket: &'a str,
+    #[serde(borrow, with = "serde_bytes")]
+    key: &'a [u8],
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "serde_bytes")]
+    value: Option<&'a [u8]>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "serde_bytes")]
+    context: Option<&'a [u8]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    w: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pw: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sloppy: Option<bool>,
+    #[serde(borrow, with = "serde_bytes")]
+    op_id: &'a [u8],
+    #[serde(default, skip_serializing_if = "is_false")]
+    retry: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl_ms: Option<u64>,
+    #[serde(default)]
+    condition: Condition,
+    timeout_ms: u32,
+}
+
+/// The answer as the frame that a client would get.
+#[derive(Serialize, Deserialize)]
+struct Forwarded<'a> {
+    #[serde(borrow, with = "serde_bytes")]
+    response: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct After<'a> {
+    token: u64,
+    #[serde(borrow, with = "serde_bytes")]
+    key: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct Scan<'a> {
+    bucket: u64,
+    first: u64,
+    last: u64,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    after: Option<After<'a>>,
+    #[serde(borrow, with = "serde_bytes")]
+    prefix: &'a [u8],
+    limit: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Item<'a> {
+    #[serde(rename = "t")]
+    token: u64,
+    #[serde(rename = "k", borrow, with = "serde_bytes")]
+    key: &'a [u8],
+    #[serde(rename = "r", borrow, with = "serde_bytes")]
+    record: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct Scanned<'a> {
+    #[serde(borrow)]
+    items: Vec<Item<'a>>,
+    more: bool,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Catalogue<'a> {
+    #[serde(borrow, with = "serde_bytes")]
+    catalogue: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct CatalogueStored {
+    hash: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Status {
+    catalogue_hash: u64,
+}
+
+#[derive(Serialize)]
+struct StatusReport<'a> {
+    status: &'a NodeStatus,
+    #[serde(skip_serializing_if = "Option::is_none", with = "serde_bytes")]
+    catalogue: Option<&'a [u8]>,
+}
+
+#[derive(Deserialize)]
+struct StatusReportOwned {
+    status: NodeStatus,
+    #[serde(default)]
+    catalogue: Option<Bytes>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_empty(value: &[u8]) -> bool {
+    value.is_empty()
+}
+
+/// One line per message: variant, number, fields, body.
+macro_rules! append {
+    ($message:expr, $out:expr; $($variant:ident $kind:ident { $($field:ident),* } => $body:expr;)*)
+    => {
+        match $message {
+            $(Message::$variant { id, $($field),* } => {
+                append_body($out, kind::$kind, *id, &$body)
+            })*
+            Message::Gossip(message) => {
+                append_body($out, kind::GOSSIP, RpcId(0), &gossip::body(message))
+            }
+        }
+    };
+}
+
+pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), EncodeError> {
+    append! { message, out;
+        Replicate REPLICATE { epoch, bucket, token, key, record } => Replicate {
+            epoch: epoch.get(), bucket: bucket.0, token: *token, key, record,
+        };
+        Replicated REPLICATED { verdict } => replicated(verdict);
+        Fetch FETCH { epoch, bucket, token, key } => Fetch {
+            epoch: epoch.get(), bucket: bucket.0, token: *token, key,
+        };
+        Fetched FETCHED { state, suspect } => fetched(state, *suspect);
+        Forward FORWARD { principal, budget, write } => forward(principal, *budget, write);
+        Forwarded FORWARDED { response } => Forwarded { response: &frame_of(response)? };
+        Scan SCAN { bucket, first, last, after, prefix, limit } => Scan {
+            bucket: bucket.0, first: *first, last: *last, prefix, limit: *limit,
+            after: after.as_ref().map(|(token, key)| After { token: *token, key }),
+        };
+        Scanned SCANNED { items, more, error } => Scanned {
+            items: items.iter().map(item).collect(), more: *more, error: error.as_deref(),
+        };
+        Catalogue CATALOGUE { catalogue } => Catalogue { catalogue };
+        CatalogueStored CATALOGUE_STORED { hash } => CatalogueStored { hash: *hash };
+        Status STATUS { catalogue_hash } => Status { catalogue_hash: *catalogue_hash };
+        StatusReport STATUS_REPORT { status, catalogue } => StatusReport {
+            status, catalogue: catalogue.as_deref(),
+        };
+    }
+}
+
+fn replicated(verdict: &Verdict) -> Replicated<'_> {
+    let (verdict, detail) = match verdict {
+        Verdict::Durable => (DURABLE, None),
+        Verdict::Stored => (STORED, None),
+        Verdict::Overloaded(limit) => (OVERLOADED, Some(limit.as_str())),
+        Verdict::Failed(reason) => (FAILED, Some(reason.as_str())),
+    };
+    Replicated { verdict, detail }
+}
+
+fn fetched(state: &ReplicaState, suspect: bool) -> Fetched<'_> {
+    let (state, record) = match state {
+        ReplicaState::Absent => (ABSENT, &[][..]),
+        ReplicaState::Present(record) => (PRESENT, &record[..]),
+        ReplicaState::Unreadable => (UNREADABLE, &[][..]),
+    };
+    Fetched {
+        state,
+        record,
+        suspect,
+    }
+}
+
+fn forward<'a>(principal: &'a Principal, budget: Duration, write: &'a WriteRequest) -> Forward<'a> {
+    Forward {
+        name: &principal.name,
+        role: principal.role as u8,
+        budget_ns: u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX),
+        bucket: &write.bucket,
+        key: &write.key,
+        value: write.value.as_deref(),
+        context: write.context.as_deref(),
+        w: write.w,
+        pw: write.pw,
+        sloppy: write.sloppy,
+        op_id: &write.op_id,
+        retry: write.retry,
+        ttl_ms: write.ttl_ms,
+        condition: write.condition,
+        timeout_ms: write.timeout_ms,
+    }
+}
+
+fn frame_of(response: &Response) -> Result<BytesMut, EncodeError> {
+    let mut out = BytesMut::new();
+    response.append_to(&mut out, 0)?;
+    Ok(out)
+}
+
+fn item(item: &ScannedKey) -> Item<'_> {
+    Item {
+        token: item.token,
+        key: &item.key,
+        record: &item.record,
+    }
+}
+
+pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeError> {
+    Ok(match kind {
+        kind::REPLICATE => {
+            let body: Replicate<'_> = decode_body(frame)?;
+            Message::Replicate {
+                id,
+                epoch: RingEpoch::new(body.epoch),
+                bucket: BucketId(body.bucket),
+                token: body.token,
+                key: frame.slice_ref(body.key),
+                record: frame.slice_ref(body.record),
+            }
+        }
+        kind::REPLICATED => {
+            let verdict = decode_body::<Replicated<'_>>(frame)?.meaning()?;
+            Message::Replicated { id, verdict }
+        }
+        kind::FETCH => {
+            let body: Fetch<'_> = decode_body(frame)?;
+            Message::Fetch {
+                id,
+                epoch: RingEpoch::new(body.epoch),
+                bucket: BucketId(body.bucket),
+                token: body.token,
+                key: frame.slice_ref(body.key),
+            }
+        }
+        kind::FETCHED => {
+            let body: Fetched<'_> = decode_body(frame)?;
+            Message::Fetched {
+                id,
+                state: body.meaning(frame)?,
+                suspect: body.suspect,
+            }
+        }
+        kind::FORWARD => decode_body::<Forward<'_>>(frame)?.meaning(id, frame)?,
+        kind::FORWARDED => {
+            let body: Forwarded<'_> = decode_body(frame)?;
+            let response = read_response(frame.slice_ref(body.response))?;
+            Message::Forwarded { id, response }
+        }
+        kind::SCAN => decode_body::<Scan<'_>>(frame)?.meaning(id, frame),
+        kind::SCANNED => decode_body::<Scanned<'_>>(frame)?.meaning(id, frame),
+        kind::GOSSIP => Message::Gossip(gossip::decode(frame)?),
+        _ => decode_rare(kind, id, frame)?,
+    })
+}
+
+fn decode_rare(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeError> {
+    Ok(match kind {
+        kind::CATALOGUE => Message::Catalogue {
+            id,
+            catalogue: frame.slice_ref(decode_body::<Catalogue<'_>>(frame)?.catalogue),
+        },
+        kind::CATALOGUE_STORED => Message::CatalogueStored {
+            id,
+            hash: decode_body::<CatalogueStored>(frame)?.hash,
+        },
+        kind::STATUS => Message::Status {
+            id,
+            catalogue_hash: decode_body::<Status>(frame)?.catalogue_hash,
+        },
+        kind::STATUS_REPORT => {
+            let body: StatusReportOwned = decode_body(frame)?;
+            Message::StatusReport {
+                id,
+                status: body.status,
+                catalogue: body.catalogue,
+            }
+        }
+        _ => return Err(quorate_client::wire::DecodeError::UnknownKind { kind }.into()),
+    })
+}
+
+fn read_response(bytes: Bytes) -> Result<Response, DecodeError> {
+    let mut reader = FrameReader::new();
+    reader.feed(bytes);
+    let frame = reader.next_frame()?.ok_or(DecodeError::NotOneFrame)?;
+    if !reader.is_at_boundary() {
+        return Err(DecodeError::NotOneFrame);
+    }
+    Ok(Response::decode(frame.kind, &frame.body)?)
+}
+
+impl Replicated<'_> {
+    fn meaning(&self) -> Result<Verdict, DecodeError> {
+        let detail = || self.detail.unwrap_or_default().to_owned();
+        Ok(match self.verdict {
+            DURABLE => Verdict::Durable,
+            STORED => Verdict::Stored,
+            OVERLOADED => Verdict::Overloaded(detail()),
+            FAILED => Verdict::Failed(detail()),
+            code => return Err(unknown("verdict", code)),
+        })
+    }
+}
+
+impl Fetched<'_> {
+    fn meaning(&self, frame: &Bytes) -> Result<ReplicaState, DecodeError> {
+        Ok(match self.state {
+            ABSENT => ReplicaState::Absent,
+            PRESENT => ReplicaState::Present(frame.slice_ref(self.record)),
+            UNREADABLE => ReplicaState::Unreadable,
+            code => return Err(unknown("replica state", code)),
+        })
+    }
+}
+
+impl Forward<'_> {
+    fn meaning(&self, id: RpcId, frame: &Bytes) -> Result<Message, DecodeError> {
+        let role = [Role::Read, Role::Write, Role::Admin]
+            .into_iter()
+            .find(|role| *role as u8 == self.role)
+            .ok_or_else(|| unknown("role", self.role))?;
+        Ok(Message::Forward {
+            id,
+            principal: Principal {
+                name: self.name.to_owned(),
+                role,
+            },
+            budget: Duration::from_nanos(self.budget_ns),
+            write: WriteRequest {
+                bucket: self.bucket.to_owned(),
+                key: frame.slice_ref(self.key),
+                value: self.value.map(|value| frame.slice_ref(value)),
+                context: self.context.map(|context| frame.slice_ref(context)),
+                w: self.w,
+                pw: self.pw,
+                sloppy: self.sloppy,
+                op_id: frame.slice_ref(self.op_id),
+                retry: self.retry,
+                ttl_ms: self.ttl_ms,
+                condition: self.condition,
+                timeout_ms: self.timeout_ms,
+            },
+        })
+    }
+}
+
+impl Scan<'_> {
+    fn meaning(&self, id: RpcId, frame: &Bytes) -> Message {
+        let after = self.after.as_ref();
+        Message::Scan {
+            id,
+            bucket: BucketId(self.bucket),
+            first: self.first,
+            last: self.last,
+            after: after.map(|after| (after.token, frame.slice_ref(after.key))),
+            prefix: frame.slice_ref(self.prefix),
+            limit: self.limit,
+        }
+    }
+}
+
+impl Scanned<'_> {
+    fn meaning(&self, id: RpcId, frame: &Bytes) -> Message {
+        let items = self.items.iter().map(|item| ScannedKey {
+            token: item.token,
+            key: frame.slice_ref(item.key),
+            record: frame.slice_ref(item.record),
+        });
+        Message::Scanned {
+            id,
+            items: items.collect(),
+            more: self.more,
+            error: self.error.map(str::to_owned),
+        }
+    }
+}
+
+fn unknown(what: &'static str, code: u8) -> DecodeError {
+    DecodeError::UnknownCode { what, code }
+}

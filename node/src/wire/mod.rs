@@ -1,0 +1,111 @@
+//! What nodes say to each other, as bytes.
+//!
+//! Decides the number and the body of every [`Message`]: a frame of the shared
+//! [`frame`](quorate_client::wire::frame) layout whose id is the message's [`RpcId`] and whose body
+//! is a MessagePack map. Hot messages have names of one letter; every name, number and code here is
+//! given out once and never changes its meaning. A reader skips names it does not know.
+//!
+//! Nothing here knows a stream: frames are appended to a buffer, and read from whole frames, whose
+//! keys, values and records are sliced out, not copied. Whoever keeps a slice keeps its frame.
+
+mod body;
+#[cfg(test)]
+mod golden;
+mod gossip;
+#[cfg(test)]
+mod tests;
+
+use bytes::{Bytes, BytesMut};
+use quorate_client::wire::frame::{self, EncodeError, Frame, FrameError, FrameReader};
+
+use crate::message::{Message, RpcId};
+
+/// Numbers of the messages.
+pub mod kind {
+    /// [`Message::Forward`](super::Message::Forward).
+    pub const FORWARD: u16 = 201;
+    /// [`Message::Forwarded`](super::Message::Forwarded).
+    pub const FORWARDED: u16 = 202;
+    /// [`Message::Replicate`](super::Message::Replicate).
+    pub const REPLICATE: u16 = 203;
+    /// [`Message::Replicated`](super::Message::Replicated).
+    pub const REPLICATED: u16 = 204;
+    /// [`Message::Fetch`](super::Message::Fetch).
+    pub const FETCH: u16 = 205;
+    /// [`Message::Fetched`](super::Message::Fetched).
+    pub const FETCHED: u16 = 206;
+    /// [`Message::Scan`](super::Message::Scan).
+    pub const SCAN: u16 = 207;
+    /// [`Message::Scanned`](super::Message::Scanned).
+    pub const SCANNED: u16 = 208;
+    /// [`Message::Catalogue`](super::Message::Catalogue).
+    pub const CATALOGUE: u16 = 209;
+    /// [`Message::CatalogueStored`](super::Message::CatalogueStored).
+    pub const CATALOGUE_STORED: u16 = 210;
+    /// [`Message::Status`](super::Message::Status).
+    pub const STATUS: u16 = 211;
+    /// [`Message::StatusReport`](super::Message::StatusReport).
+    pub const STATUS_REPORT: u16 = 212;
+    /// [`Message::Gossip`](super::Message::Gossip).
+    pub const GOSSIP: u16 = 230;
+}
+
+/// Why bytes are not a message.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Less or more than one frame.
+    #[error("not exactly one frame")]
+    NotOneFrame,
+    /// A frame whose body is not the one its number promises.
+    #[error(transparent)]
+    Body(#[from] quorate_client::wire::DecodeError),
+    /// A code that this release does not know.
+    #[error("the {what} {code} is not known here")]
+    UnknownCode {
+        /// What the code stands for.
+        what: &'static str,
+        /// The code.
+        code: u8,
+    },
+}
+
+/// Appends a message as one frame; leaves `out` as it was if the message is over the limit of a
+/// frame.
+pub fn append(message: &Message, out: &mut BytesMut) -> Result<(), EncodeError> {
+    body::append(message, out)
+}
+
+/// A message as one frame.
+pub fn encode(message: &Message) -> Result<Bytes, EncodeError> {
+    let mut out = BytesMut::with_capacity(256);
+    append(message, &mut out)?;
+    Ok(out.freeze())
+}
+
+/// Reads the message in a frame.
+pub fn decode_frame(frame: &Frame) -> Result<Message, DecodeError> {
+    body::decode(frame.kind, RpcId(frame.id), &frame.body)
+}
+
+/// Reads bytes that are exactly one frame, such as a datagram.
+pub fn decode(bytes: &Bytes) -> Result<Message, DecodeError> {
+    let mut reader = FrameReader::new();
+    reader.feed(bytes.clone());
+    let frame = reader.next_frame()?.ok_or(DecodeError::NotOneFrame)?;
+    if !reader.is_at_boundary() {
+        return Err(DecodeError::NotOneFrame);
+    }
+    decode_frame(&frame)
+}
+
+fn append_body<T: serde::Serialize>(
+    out: &mut BytesMut,
+    kind: u16,
+    id: RpcId,
+    body: &T,
+) -> Result<(), EncodeError> {
+    frame::append(out, kind, id.0, body)
+}
