@@ -1,0 +1,137 @@
+//! A write handed on to a replica of its key, because only a replica can mint its dot.
+//!
+//! A replica that is silent for long is given up for the next one, under the same operation id and
+//! marked as a retry; from then on a refusal proves nothing, since the first may have executed.
+
+use std::time::Duration;
+
+use quorate_client::wire::{ErrorBody, ErrorCode, Response, WriteRequest};
+use quorate_gossip::Instant;
+use quorate_ring::NodeId;
+
+use super::{Answer, Flow};
+use crate::{
+    core::{Core, Origin},
+    message::{Class, Message, Principal, RpcId},
+    replica::OpKey,
+};
+
+#[derive(Debug)]
+pub(crate) struct ForwardOp {
+    key: OpKey,
+    origin: Origin,
+    principal: Principal,
+    write: WriteRequest,
+    replicas: Vec<NodeId>,
+    tried: Vec<NodeId>,
+    again: Instant,
+    deadline: Instant,
+}
+
+impl ForwardOp {
+    /// Hands the write to the best replica. Answers at once, and is none, if all are down.
+    pub(crate) fn start(
+        core: &mut Core,
+        key: OpKey,
+        origin: Origin,
+        principal: Principal,
+        write: WriteRequest,
+        replicas: Vec<NodeId>,
+        deadline: Instant,
+    ) -> Option<Self> {
+        let mut op = Self {
+            key,
+            origin,
+            principal,
+            write,
+            replicas,
+            tried: Vec::new(),
+            again: deadline,
+            deadline,
+        };
+        if op.next(core) {
+            return Some(op);
+        }
+        let error = core.unavailable("w", 1, &op.replicas);
+        core.reply(origin, Response::Error(error));
+        None
+    }
+
+    fn next(&mut self, core: &mut Core) -> bool {
+        let order = core.by_speed(&self.replicas);
+        let fresh = order.iter().find(|node| !self.tried.contains(node));
+        let Some(node) = fresh.or_else(|| order.first()).copied() else {
+            return false;
+        };
+        self.write.retry |= !self.tried.is_empty();
+        self.tried.push(node);
+        let patience = core.patience(node) * 4 + Duration::from_millis(50);
+        let turns = u32::try_from(self.tried.len()).unwrap_or(u32::MAX);
+        self.again = core.now.mono + patience.saturating_mul(turns);
+        let message = Message::Forward {
+            id: RpcId(self.key.0),
+            principal: self.principal.clone(),
+            budget: self.deadline.since(core.now.mono),
+            write: self.write.clone(),
+        };
+        core.send(node, Class::Data, message);
+        true
+    }
+
+    pub(crate) fn wait(&self) -> Flow {
+        Flow::Until(self.again.min(self.deadline))
+    }
+
+    pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
+        let Answer::Forwarded(response) = answer else {
+            return self.wait();
+        };
+        if !self.tried.contains(&from) {
+            return self.wait();
+        }
+        let mut response = *response;
+        if let Response::Error(error) = response {
+            let doubtful = 1 < self.tried.len();
+            response = Response::Error(if doubtful { self.doubt(error) } else { error });
+        }
+        core.reply(self.origin, response);
+        Flow::Over
+    }
+
+    /// What one replica refused, another may have done.
+    fn doubt(&self, error: ErrorBody) -> ErrorBody {
+        let certain = matches!(
+            error.code,
+            ErrorCode::InvalidArgument | ErrorCode::BadContext | ErrorCode::Denied
+        );
+        if certain {
+            return error;
+        }
+        let key = Core::show_key(&self.write.key);
+        let message = format!(
+            "{} coordinators were asked to write key {key}, and one said: {error}. Another may \
+             have applied it. Retry with the same --op-id",
+            self.tried.len(),
+        );
+        ErrorBody::new(ErrorCode::UnknownOutcome, message)
+    }
+
+    pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
+        let now = core.now.mono;
+        if self.deadline <= now {
+            let names = core.names(self.tried.iter().copied()).join(", ");
+            let key = Core::show_key(&self.write.key);
+            let message = format!(
+                "no answer in time from {names}, asked to coordinate the write of key {key}. It \
+                 may have been applied. Retry with the same --op-id"
+            );
+            let error = ErrorBody::new(ErrorCode::UnknownOutcome, message);
+            core.reply(self.origin, Response::Error(error));
+            return Flow::Over;
+        }
+        if self.again <= now && !self.next(core) {
+            self.again = self.deadline;
+        }
+        self.wait()
+    }
+}

@@ -1,0 +1,115 @@
+//! Operations in progress: one state machine each.
+//!
+//! An operation is told what replicas answer, what the local replica has done, and the time; it
+//! says when it wants to be woken and when it is over. Its key names it, and is the id under which
+//! it asks its peers, so an answer finds the question it belongs to; answers that come late or
+//! twice find nothing, or change nothing.
+
+pub(crate) mod catalogue;
+pub(crate) mod explain;
+pub(crate) mod forward;
+pub(crate) mod local_scan;
+pub(crate) mod read;
+pub(crate) mod scan;
+pub(crate) mod status;
+pub(crate) mod write;
+
+use quorate_client::wire::Response;
+use quorate_gossip::Instant;
+use quorate_ring::NodeId;
+
+use crate::{
+    core::{Core, Notice},
+    message::{Message, ReplicaState, Verdict},
+    replica::OpKey,
+};
+
+/// Whether an operation goes on, and until when it may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Until(Instant),
+    Over,
+}
+
+/// An answer of a peer to one of our questions.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Fetched {
+        state: ReplicaState,
+        suspect: bool,
+    },
+    Replicated(Verdict),
+    Forwarded(Box<Response>),
+    /// Anything that only one kind of operation understands.
+    Other(Box<Message>),
+}
+
+/// One operation.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    Write(Box<write::WriteOp>),
+    Read(Box<read::ReadOp>),
+    Forward(Box<forward::ForwardOp>),
+    Scan(Box<scan::ScanOp>),
+    Explain(Box<explain::ExplainOp>),
+    Status(Box<status::StatusOp>),
+    Catalogue(Box<catalogue::CatalogueOp>),
+}
+
+impl Operation {
+    /// Something this operation waited for has happened here. Operations it needs are left in
+    /// `spawn`.
+    pub(crate) fn notice(
+        &mut self,
+        core: &mut Core,
+        notice: Notice,
+        spawn: &mut Vec<(OpKey, Self)>,
+    ) -> Flow {
+        match self {
+            Self::Write(op) => op.notice(core, notice, spawn),
+            Self::Read(op) => op.notice(core, notice),
+            Self::Explain(op) => op.notice(core, notice),
+            Self::Forward(op) => op.wait(),
+            Self::Scan(op) => op.wait(),
+            Self::Status(op) => op.wait(),
+            Self::Catalogue(op) => op.wait(),
+        }
+    }
+
+    pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
+        match self {
+            Self::Write(op) => op.answer(core, from, answer),
+            Self::Read(op) => op.answer(core, from, answer),
+            Self::Forward(op) => op.answer(core, from, answer),
+            Self::Scan(op) => op.answer(core, from, answer),
+            Self::Explain(op) => op.answer(core, from, answer),
+            Self::Status(op) => op.answer(core, from, answer),
+            Self::Catalogue(op) => op.answer(core, from, answer),
+        }
+    }
+
+    /// Until when it may sleep, if nothing happens.
+    pub(crate) fn wait(&self) -> Flow {
+        match self {
+            Self::Write(op) => op.wait(),
+            Self::Read(op) => op.wait(),
+            Self::Forward(op) => op.wait(),
+            Self::Scan(op) => op.wait(),
+            Self::Explain(op) => op.wait(),
+            Self::Status(op) => op.wait(),
+            Self::Catalogue(op) => op.wait(),
+        }
+    }
+
+    pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
+        match self {
+            Self::Write(op) => op.timeout(core),
+            Self::Read(op) => op.timeout(core),
+            Self::Forward(op) => op.timeout(core),
+            Self::Scan(op) => op.timeout(core),
+            Self::Explain(op) => op.timeout(core),
+            Self::Status(op) => op.timeout(core),
+            Self::Catalogue(op) => op.timeout(core),
+        }
+    }
+}

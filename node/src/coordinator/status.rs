@@ -1,0 +1,149 @@
+//! Asks every member how it is, for `cluster status`, and compares bucket catalogues on the way.
+//!
+//! Without a client it is the periodic exchange that brings a node which was away up to date.
+
+use std::collections::BTreeMap;
+
+use quorate_client::wire::{NodeStatus, Response, StatusReply};
+use quorate_gossip::{Instant, State};
+use quorate_ring::NodeId;
+
+use super::{Answer, Flow};
+use crate::{
+    core::{Core, Origin},
+    message::{Class, Message, RpcId},
+    replica::OpKey,
+};
+
+#[derive(Debug)]
+pub(crate) struct StatusOp {
+    origin: Option<Origin>,
+    asked: Vec<NodeId>,
+    reports: BTreeMap<NodeId, NodeStatus>,
+    deadline: Instant,
+}
+
+impl StatusOp {
+    pub(crate) fn start(
+        core: &mut Core,
+        key: OpKey,
+        origin: Option<Origin>,
+        asked: Vec<NodeId>,
+        wait: Instant,
+    ) -> Self {
+        let catalogue_hash = core.catalogue.hash();
+        for node in &asked {
+            let message = Message::Status {
+                id: RpcId(key.0),
+                catalogue_hash,
+            };
+            core.send(*node, Class::Control, message);
+        }
+        Self {
+            origin,
+            asked,
+            reports: BTreeMap::new(),
+            deadline: wait,
+        }
+    }
+
+    pub(crate) fn wait(&self) -> Flow {
+        Flow::Until(self.deadline)
+    }
+
+    /// True once everybody who was asked has answered or time is up.
+    pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
+        let Answer::Other(message) = answer else {
+            return self.wait();
+        };
+        if let Message::StatusReport { status, .. } = *message
+            && self.asked.contains(&from)
+        {
+            self.reports.insert(from, status);
+        }
+        if self
+            .asked
+            .iter()
+            .any(|node| core.is_up(*node) && !self.reports.contains_key(node))
+        {
+            return self.wait();
+        }
+        self.end(core)
+    }
+
+    pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
+        if core.now.mono < self.deadline {
+            return self.wait();
+        }
+        self.end(core)
+    }
+
+    fn end(&mut self, core: &mut Core) -> Flow {
+        let Some(origin) = self.origin else {
+            core.peers_asked = true;
+            return Flow::Over;
+        };
+        let mut nodes: Vec<NodeStatus> = Vec::new();
+        for member in core.ring.members() {
+            let mut row = if member.id == core.me {
+                own(core)
+            } else {
+                self.reports.remove(&member.id).unwrap_or_default()
+            };
+            let state = core.gossip.state(member.id).unwrap_or(State::Up);
+            row.name.clone_from(&member.name);
+            row.address.clone_from(&member.address);
+            row.zone.clone_from(&member.zone);
+            row.weight = member.weight;
+            row.owned_millionths = owned(core, member.id);
+            row.state = String::from(match state {
+                State::Up => "up",
+                State::Suspect => "suspect",
+                State::Down => "down",
+            });
+            if row.id.is_empty()
+                && let Some((update, _)) = core.gossip.row(member.id)
+                && update.uuid.get() != 0
+            {
+                row.id = update.uuid.to_string();
+            }
+            nodes.push(row);
+        }
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let reply = StatusReply {
+            cluster_name: core.cluster_name.clone(),
+            cluster_id: format!("{:032x}", core.cluster),
+            epoch: core.ring.epoch().get(),
+            ring_state: "stable".to_owned(),
+            nodes,
+        };
+        core.reply(origin, Response::Status(reply));
+        Flow::Over
+    }
+}
+
+/// This node's own row, as far as it knows it.
+pub(crate) fn own(core: &Core) -> NodeStatus {
+    NodeStatus {
+        name: core.name(core.me),
+        id: core.replica.identity().uuid.to_string(),
+        state: "up".to_owned(),
+        epoch: core.ring.epoch().get(),
+        corrupt: core.corrupt,
+        disk_bytes: core.disk_bytes,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: core.now.mono.since(core.started).as_secs(),
+        rebuilding: core.replica.identity().rebuilding,
+        ..NodeStatus::default()
+    }
+}
+
+/// Share of all preference-list places a node holds, in millionths.
+fn owned(core: &Core, node: NodeId) -> u32 {
+    let count = core.ring.partitions().count();
+    let n = usize::from(core.ring.replicas_max()).min(3);
+    let places = u64::from(count) * n as u64;
+    let list = |p| core.ring.list(quorate_ring::Partition(p)).owners(n);
+    let held = (0..count).filter(|p| list(*p).contains(&node)).count() as u64;
+    u32::try_from(held * 1_000_000 / places).unwrap_or(1_000_000)
+}

@@ -1,0 +1,422 @@
+//! One put or delete at its coordinator.
+//!
+//! Mint locally, send the whole state to the other replicas while the local disk is still at work,
+//! and answer when enough distinct replicas have it durable. What may have been minted or sent and
+//! has no quorum by the deadline is *unknown*; only what was refused before minting is *not
+//! applied*. A retry, or a write with a precondition, first asks a quorum what it holds, so that an
+//! operation that another coordinator applied is found and not applied again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quorate_client::wire::{ErrorBody, ErrorCode, Response, Version, WriteReply};
+use quorate_gossip::Instant;
+use quorate_ring::NodeId;
+
+use super::{Answer, Flow, Operation, read::ReadOp};
+use crate::{
+    bucket::Bucket,
+    causality::{Container, Context, Dot, OpId, Sibling, Write as VersionWrite},
+    core::{Core, Notice, Origin, ReadOutcome},
+    event::Event,
+    message::{Class, RpcId, Verdict},
+    replica::{Address, Done, Intent, Job, OpKey, Precondition, Refusal, Stored},
+};
+
+/// A write that has passed every check.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) bucket: Bucket,
+    pub(crate) address: Address,
+    pub(crate) replicas: Vec<NodeId>,
+    pub(crate) op: OpId,
+    pub(crate) request_hash: u64,
+    pub(crate) context: Context,
+    pub(crate) value: Option<Bytes>,
+    pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) precondition: Precondition,
+    pub(crate) retry: bool,
+    pub(crate) w: u8,
+    pub(crate) pw: u8,
+    pub(crate) deadline: Instant,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// A quorum is being asked what it holds.
+    Asking,
+    /// The local replica is minting.
+    Minting,
+    /// Copies are on their way.
+    Replicating {
+        dot: Option<Dot>,
+        stored: Arc<Stored>,
+    },
+}
+
+#[derive(Debug)]
+struct Copy {
+    sent: Instant,
+    again: Instant,
+    wait: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct WriteOp {
+    key: OpKey,
+    origin: Origin,
+    plan: Plan,
+    phase: Phase,
+    asked: bool,
+    waiting: BTreeMap<NodeId, Copy>,
+    stored: BTreeSet<NodeId>,
+    durable: BTreeSet<NodeId>,
+}
+
+impl WriteOp {
+    /// Starts a write whose key this node is a replica of.
+    pub(crate) fn start(
+        core: &mut Core,
+        key: OpKey,
+        origin: Origin,
+        plan: Plan,
+        spawn: &mut Vec<(OpKey, Operation)>,
+    ) -> Option<Self> {
+        let needed = plan.w.max(plan.pw);
+        let up = plan
+            .replicas
+            .iter()
+            .filter(|node| core.is_up(**node))
+            .count();
+        if up < usize::from(needed) {
+            let error = core.unavailable("w", needed, &plan.replicas);
+            core.reply(origin, Response::Error(error));
+            return None;
+        }
+        let mut op = Self {
+            key,
+            origin,
+            plan,
+            phase: Phase::Minting,
+            asked: false,
+            waiting: BTreeMap::new(),
+            stored: BTreeSet::new(),
+            durable: BTreeSet::new(),
+        };
+        if op.plan.retry || op.plan.precondition != Precondition::None {
+            spawn.extend(op.ask(core));
+        } else {
+            op.mint(core, None);
+        }
+        Some(op)
+    }
+
+    /// Asks as many replicas as it takes to meet every quorum of this write.
+    fn ask(&mut self, core: &mut Core) -> Option<(OpKey, Operation)> {
+        self.phase = Phase::Asking;
+        self.asked = true;
+        let n = self.plan.bucket.info.n.min(core.ring.replicas_max());
+        let quorum = (n - self.plan.w + 1).max(n / 2 + 1);
+        let read = core.op_key();
+        let op = ReadOp::inner(
+            core,
+            read,
+            self.key,
+            self.plan.address.clone(),
+            self.plan.replicas.clone(),
+            quorum,
+            self.plan.deadline,
+        )?;
+        Some((read, Operation::Read(Box::new(op))))
+    }
+
+    fn mint(&mut self, core: &mut Core, base: Option<Container>) {
+        self.phase = Phase::Minting;
+        let plan = &self.plan;
+        let write = VersionWrite {
+            op: plan.op,
+            request_hash: plan.request_hash,
+            context: plan.context.clone(),
+            value: plan.value.clone(),
+            written_at_ms: core.now.wall_ms,
+            expires_at_ms: plan.expires_at_ms,
+            now_ms: core.now.wall_ms,
+        };
+        let intent = Intent {
+            write,
+            base,
+            siblings_max: plan.bucket.info.siblings_max as usize,
+            precondition: plan.precondition.clone(),
+        };
+        core.submit(
+            self.key,
+            &self.plan.address,
+            Job::Coordinate(Box::new(intent)),
+        );
+    }
+
+    pub(crate) fn wait(&self) -> Flow {
+        let next = self.waiting.values().map(|copy| copy.again).min();
+        Flow::Until(next.map_or(self.plan.deadline, |next| next.min(self.plan.deadline)))
+    }
+
+    pub(crate) fn notice(
+        &mut self,
+        core: &mut Core,
+        notice: Notice,
+        spawn: &mut Vec<(OpKey, Operation)>,
+    ) -> Flow {
+        match notice {
+            Notice::Read(ReadOutcome::Quorum(container)) => {
+                self.mint(core, Some(container));
+                self.wait()
+            }
+            Notice::Read(ReadOutcome::Failed(error)) => self.fail(core, error),
+            Notice::Local(Done::Coordinated { dot, rule, stored }) => {
+                if let Some(dot) = dot {
+                    core.event(Event::Minted {
+                        bucket: self.plan.bucket.id,
+                        key: self.plan.address.key.clone(),
+                        dot,
+                        op: self.plan.op,
+                        rule,
+                    });
+                }
+                self.warn(core, &stored.record.container);
+                self.phase = Phase::Replicating { dot, stored };
+                self.replicate(core);
+                self.wait()
+            }
+            Notice::Local(Done::Stored { durable }) => {
+                self.count(core.me, durable);
+                self.check(core)
+            }
+            Notice::Local(Done::Refused(Refusal::Unreadable)) if !self.asked => {
+                let Some(read) = self.ask(core) else {
+                    let error = core.unavailable("w", self.plan.w, &self.plan.replicas);
+                    return self.fail(core, error);
+                };
+                spawn.push(read);
+                self.wait()
+            }
+            Notice::Local(Done::Refused(refusal)) => {
+                if matches!(self.phase, Phase::Replicating { .. }) {
+                    // The local disk refused after the state had been sent.
+                    return self.wait();
+                }
+                let error = self.refused(&refusal);
+                self.fail(core, error)
+            }
+            Notice::Local(Done::Read(_)) | Notice::Repaired(_) => self.wait(),
+        }
+    }
+
+    fn warn(&self, core: &mut Core, container: &Container) {
+        let count = container.siblings().count();
+        if self.plan.bucket.info.siblings_warn as usize <= count {
+            core.event(Event::ManySiblings {
+                bucket: self.plan.bucket.id,
+                key: self.plan.address.key.clone(),
+                count,
+            });
+        }
+    }
+
+    fn replicate(&mut self, core: &mut Core) {
+        for node in self.plan.replicas.clone() {
+            if node == core.me {
+                continue;
+            }
+            // To one that is thought down too: the thought may be wrong, and nothing waits for it.
+            let wait = core.patience(node);
+            let sent = core.now.mono;
+            self.waiting.insert(
+                node,
+                Copy {
+                    sent,
+                    again: sent + wait * 2,
+                    wait: wait * 2,
+                },
+            );
+            self.send(core, node);
+        }
+    }
+
+    fn send(&self, core: &mut Core, node: NodeId) {
+        if let Phase::Replicating { stored, .. } = &self.phase {
+            let message = core.replicate(&self.plan.address, RpcId(self.key.0), &stored.bytes);
+            core.send(node, Class::Data, message);
+        }
+    }
+
+    pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
+        let Answer::Replicated(verdict) = answer else {
+            return self.wait();
+        };
+        match verdict {
+            Verdict::Durable | Verdict::Stored => {
+                if let Some(copy) = self.waiting.remove(&from) {
+                    core.peers.answered(from, core.now.mono.since(copy.sent));
+                    self.count(from, verdict == Verdict::Durable);
+                }
+            }
+            Verdict::Overloaded(_) => {
+                if let Some(copy) = self.waiting.get_mut(&from) {
+                    copy.wait *= 2;
+                    copy.again = core.now.mono + copy.wait;
+                }
+            }
+            Verdict::Failed(_) => {
+                self.waiting.remove(&from);
+            }
+        }
+        self.check(core)
+    }
+
+    /// Acks are counted by node, so a node never counts twice.
+    fn count(&mut self, node: NodeId, durable: bool) {
+        assert!(
+            self.plan.replicas.contains(&node),
+            "only replicas are counted"
+        );
+        self.stored.insert(node);
+        if durable {
+            self.durable.insert(node);
+        }
+    }
+
+    fn check(&mut self, core: &mut Core) -> Flow {
+        let Phase::Replicating { dot, stored } = &self.phase else {
+            return self.wait();
+        };
+        if self.stored.len() < usize::from(self.plan.w.max(self.plan.pw)) {
+            return self.wait();
+        }
+        let container = &stored.record.container;
+        let context = core.context_key.seal(
+            core.cluster,
+            self.plan.bucket.id.0,
+            &self.plan.address.key,
+            &container.context(),
+        );
+        let own = *dot;
+        let siblings = container.siblings();
+        let reply = WriteReply {
+            context,
+            siblings: siblings
+                .map(|(dot, s)| version(dot, s, Some(dot) != own))
+                .collect(),
+            durable_on: core.names(self.durable.iter().copied()),
+            stored_on: core.names(self.stored.iter().copied()),
+            primaries: u8::try_from(self.stored.len()).unwrap_or(u8::MAX),
+            hinted: 0,
+            op_id: Bytes::copy_from_slice(&self.plan.op.id.to_be_bytes()),
+        };
+        core.reply(self.origin, Response::Written(reply));
+        Flow::Over
+    }
+
+    pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
+        let now = core.now.mono;
+        if self.plan.deadline <= now {
+            let error = self.late(core);
+            return self.fail(core, error);
+        }
+        let due: Vec<NodeId> = self
+            .waiting
+            .iter()
+            .filter(|(_, copy)| copy.again <= now)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in due {
+            self.send(core, node);
+            if let Some(copy) = self.waiting.get_mut(&node) {
+                core.peers.silent(node, now.since(copy.sent));
+                copy.wait *= 2;
+                copy.again = now + copy.wait;
+            }
+        }
+        self.wait()
+    }
+
+    fn late(&self, core: &Core) -> ErrorBody {
+        let key = Core::show_key(&self.plan.address.key);
+        match self.phase {
+            Phase::Asking => ErrorBody::new(
+                ErrorCode::Unavailable,
+                format!("too few replicas of key {key} answered in time; nothing was applied"),
+            ),
+            Phase::Minting | Phase::Replicating { .. } => {
+                let silent = core.names(self.waiting.keys().copied());
+                let mut error = ErrorBody::new(
+                    ErrorCode::UnknownOutcome,
+                    format!(
+                        "{} of {} replicas of key {key} confirmed in time, w={} needed (silent: \
+                         {}). The write may appear later. Retry with the same --op-id, or ask for \
+                         fewer with --w",
+                        self.stored.len(),
+                        self.plan.replicas.len(),
+                        self.plan.w.max(self.plan.pw),
+                        silent.join(", "),
+                    ),
+                );
+                error.stored_on = core.names(self.stored.iter().copied());
+                error
+            }
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> ErrorBody {
+        let key = Core::show_key(&self.plan.address.key);
+        let (code, message) = match refusal {
+            Refusal::Limit(limit) => {
+                let message = format!("limit {limit} is reached; nothing was applied, try later");
+                return ErrorBody::overloaded(limit, message);
+            }
+            Refusal::OpIdReused => (
+                ErrorCode::OpIdReused,
+                format!("this operation id wrote something else to key {key}; use a new one"),
+            ),
+            Refusal::TooManySiblings(count) => (
+                ErrorCode::TooManySiblings,
+                format!(
+                    "key {key} has {count} siblings; read it and write with the context you get, \
+                     which merges them"
+                ),
+            ),
+            Refusal::PreconditionFailed => (
+                ErrorCode::Conflict,
+                format!("the precondition does not hold for key {key}; nothing was applied"),
+            ),
+            Refusal::Unreadable => (
+                ErrorCode::Unavailable,
+                format!("the coordinator's copy of key {key} is damaged and not repaired yet"),
+            ),
+            Refusal::EqualDotsDiffer => (
+                ErrorCode::Internal,
+                format!("replicas of key {key} hold different values under one dot"),
+            ),
+        };
+        ErrorBody::new(code, message)
+    }
+
+    fn fail(&self, core: &mut Core, error: ErrorBody) -> Flow {
+        core.reply(self.origin, Response::Error(error));
+        Flow::Over
+    }
+}
+
+/// A version as clients see it.
+pub(crate) fn version(dot: Dot, sibling: &Sibling, with_value: bool) -> Version {
+    Version {
+        dot: dot.to_string(),
+        value: sibling.value.clone().filter(|_| with_value),
+        tombstone: sibling.value.is_none(),
+        written_at_ms: sibling.written_at_ms,
+        op_id: Bytes::copy_from_slice(&sibling.op.id.to_be_bytes()),
+    }
+}

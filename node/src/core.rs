@@ -1,0 +1,307 @@
+//! What every operation of a node shares: the ring, the clock it was told, the peers, the local
+//! replica, and the outbox.
+//!
+//! Operations never call each other: they leave notices here, which the node delivers in order.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quorate_client::wire::{ErrorBody, ErrorCode, Response};
+use quorate_gossip::{Gossip, Instant, State};
+use quorate_ring::{NodeId, Ring, Token};
+use rand::RngExt as _;
+use rand_pcg::Pcg64Mcg;
+
+use crate::{
+    api::{Moment, Output, RequestId},
+    bucket::{Bucket, Catalogue},
+    causality::{Container, ContextKey},
+    event::Event,
+    limits::Limits,
+    message::{Class, Message, RpcId},
+    peers::Peers,
+    replica::{Address, Caller, Done, Job, OpKey, Replica},
+};
+
+/// Who waits for an operation's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Client { id: RequestId, bytes: usize },
+    Peer { node: NodeId, rpc: RpcId },
+}
+
+/// What a finished read tells the operation that wanted it.
+#[derive(Debug)]
+pub(crate) enum ReadOutcome {
+    /// A quorum answered; what they hold together.
+    Quorum(Container),
+    Failed(ErrorBody),
+}
+
+/// Something one part of the node tells an operation.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// The local replica has finished a job.
+    Local(Done),
+    /// A read started on the operation's behalf is over.
+    Read(ReadOutcome),
+    /// A repair the operation waits for is durable on that replica.
+    Repaired(NodeId),
+}
+
+/// Repairs of one replica that are under way, so that a thousand readers of one stale key cause
+/// one message.
+#[derive(Debug)]
+pub(crate) struct Repair {
+    pub(crate) container: Container,
+    pub(crate) rpc: RpcId,
+    pub(crate) waiting: Vec<OpKey>,
+    pub(crate) until: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) me: NodeId,
+    pub(crate) ring: Arc<Ring>,
+    pub(crate) cluster: u128,
+    pub(crate) cluster_name: String,
+    pub(crate) context_key: ContextKey,
+    pub(crate) limits: Limits,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) peers: Peers,
+    pub(crate) gossip: Gossip,
+    pub(crate) replica: Replica,
+    pub(crate) now: Moment,
+    pub(crate) started: Instant,
+    /// True once the peers that could be reached have compared catalogues with us.
+    pub(crate) peers_asked: bool,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) loopback: VecDeque<Message>,
+    pub(crate) notices: VecDeque<(OpKey, Notice)>,
+    pub(crate) repairs: BTreeMap<(Address, NodeId), Repair>,
+    pub(crate) repair_rpcs: BTreeMap<(NodeId, RpcId), Address>,
+    pub(crate) requests: usize,
+    pub(crate) request_bytes: usize,
+    pub(crate) corrupt: u64,
+    pub(crate) disk_bytes: u64,
+    pub(crate) tickets: u64,
+    pub(crate) next_op: u64,
+    pub(crate) rng: Pcg64Mcg,
+}
+
+impl Core {
+    pub(crate) fn op_key(&mut self) -> OpKey {
+        self.next_op += 1;
+        OpKey(self.next_op)
+    }
+
+    pub(crate) fn send(&mut self, to: NodeId, class: Class, message: Message) {
+        if to == self.me {
+            self.loopback.push_back(message);
+            return;
+        }
+        self.outputs.push_back(Output::Send { to, class, message });
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Answers whoever asked; admission is given back.
+    pub(crate) fn reply(&mut self, origin: Origin, response: Response) {
+        match origin {
+            Origin::Client { id, bytes } => {
+                self.requests -= 1;
+                self.request_bytes -= bytes;
+                self.outputs.push_back(Output::Reply { id, response });
+            }
+            Origin::Peer { node, rpc } => {
+                self.send(node, Class::Data, Message::Forwarded { id: rpc, response });
+            }
+        }
+    }
+
+    pub(crate) fn submit(&mut self, op: OpKey, address: &Address, job: Job) {
+        self.submit_for(Caller::Op(op), address, job);
+    }
+
+    pub(crate) fn submit_for(&mut self, caller: Caller, address: &Address, job: Job) {
+        let Self {
+            replica,
+            limits,
+            tickets,
+            ..
+        } = self;
+        replica.submit(limits, tickets, address.clone(), caller, job);
+    }
+
+    /// True unless gossip thinks the node is down.
+    pub(crate) fn is_up(&self, node: NodeId) -> bool {
+        node == self.me || self.gossip.state(node) != Some(State::Down)
+    }
+
+    pub(crate) fn name(&self, node: NodeId) -> String {
+        self.ring
+            .member(node)
+            .map_or_else(|| node.to_string(), |member| member.name.clone())
+    }
+
+    pub(crate) fn names(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<String> {
+        let mut names: Vec<_> = nodes.into_iter().map(|node| self.name(node)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The key's address and its replicas, in order of preference.
+    pub(crate) fn locate(&self, bucket: &Bucket, key: &Bytes) -> (Address, Vec<NodeId>) {
+        let token = Token::of(self.ring.seed(), &bucket.info.name, key);
+        let address = Address {
+            token: token.get(),
+            bucket: bucket.id,
+            key: key.clone(),
+        };
+        let preference = self.ring.preference(token);
+        (
+            address,
+            preference.owners(usize::from(bucket.info.n)).to_vec(),
+        )
+    }
+
+    /// The replicas that are worth asking, ourselves first and slow ones last.
+    pub(crate) fn by_speed(&self, replicas: &[NodeId]) -> Vec<NodeId> {
+        let mut order: Vec<_> = replicas
+            .iter()
+            .copied()
+            .filter(|node| self.is_up(*node))
+            .collect();
+        order.sort_by_key(|node| {
+            let own = *node != self.me;
+            let suspect = self.gossip.state(*node) == Some(State::Suspect);
+            (own, suspect, self.peers.expected(*node))
+        });
+        order
+    }
+
+    pub(crate) fn patience(&self, node: NodeId) -> Duration {
+        self.peers.limit(node, &self.limits)
+    }
+
+    pub(crate) fn deadline(&self, timeout_ms: u32) -> Instant {
+        let wanted = Duration::from_millis(u64::from(timeout_ms));
+        self.now.mono + wanted.min(self.limits.timeout_max)
+    }
+
+    /// Brings one replica up to date, once however many operations want it. False if too many
+    /// repairs are under way.
+    pub(crate) fn repair(
+        &mut self,
+        address: &Address,
+        replica: NodeId,
+        merged: &Container,
+        bytes: &Bytes,
+        waiter: Option<OpKey>,
+    ) -> bool {
+        let slot = (address.clone(), replica);
+        if let Some(repair) = self.repairs.get_mut(&slot)
+            && repair.container.clock().dominates(merged.clock())
+        {
+            repair.waiting.extend(waiter);
+            return true;
+        }
+        if self.limits.repairs_max <= self.repairs.len() && !self.repairs.contains_key(&slot) {
+            return false;
+        }
+        let rpc = RpcId(self.op_key().0);
+        let mut waiting = Vec::from_iter(waiter);
+        if let Some(old) = self.repairs.remove(&slot) {
+            self.repair_rpcs.remove(&(replica, old.rpc));
+            waiting.extend(old.waiting);
+        }
+        let until = self.now.mono + self.patience(replica) * 8;
+        let repair = Repair {
+            container: merged.clone(),
+            rpc,
+            waiting,
+            until,
+        };
+        self.repairs.insert(slot, repair);
+        self.repair_rpcs.insert((replica, rpc), address.clone());
+        self.event(Event::ReadRepair {
+            replica,
+            blocking: waiter.is_some(),
+        });
+        let message = self.replicate(address, rpc, bytes);
+        self.send(replica, Class::Data, message);
+        true
+    }
+
+    pub(crate) fn replicate(&self, address: &Address, id: RpcId, record: &Bytes) -> Message {
+        Message::Replicate {
+            id,
+            epoch: self.ring.epoch(),
+            bucket: address.bucket,
+            token: address.token,
+            key: address.key.clone(),
+            record: record.clone(),
+        }
+    }
+
+    /// A replica has a repair durable, or will not take it.
+    pub(crate) fn repaired(&mut self, from: NodeId, rpc: RpcId, good: bool) -> bool {
+        let Some(address) = self.repair_rpcs.remove(&(from, rpc)) else {
+            return false;
+        };
+        if let Some(repair) = self.repairs.remove(&(address, from))
+            && good
+        {
+            for op in repair.waiting {
+                self.notices.push_back((op, Notice::Repaired(from)));
+            }
+        }
+        true
+    }
+
+    /// Forgets repairs that nobody answered.
+    pub(crate) fn expire_repairs(&mut self) {
+        let now = self.now.mono;
+        let stale = self.repairs.extract_if(.., |_, repair| repair.until <= now);
+        let rpcs: Vec<_> = stale
+            .map(|((_, node), repair)| (node, repair.rpc))
+            .collect();
+        for rpc in rpcs {
+            self.repair_rpcs.remove(&rpc);
+        }
+    }
+
+    /// A random duration below `bound`, to keep retries apart.
+    pub(crate) fn jitter(&mut self, bound: Duration) -> Duration {
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Duration::from_nanos(self.rng.random_range(0..nanos))
+    }
+
+    /// Quotes a key for people: text if it is text, hex otherwise, never longer than a line.
+    pub(crate) fn show_key(key: &[u8]) -> String {
+        match std::str::from_utf8(key) {
+            Ok(text) if text.len() <= 64 => format!("{text:?}"),
+            Ok(_) | Err(_) => format!("of {} bytes", key.len()),
+        }
+    }
+
+    pub(crate) fn unavailable(&self, what: &str, needed: u8, replicas: &[NodeId]) -> ErrorBody {
+        let down = self.names(replicas.iter().copied().filter(|n| !self.is_up(*n)));
+        let up = replicas.len() - down.len();
+        ErrorBody::new(
+            ErrorCode::Unavailable,
+            format!(
+                "{up} of {} replicas are up, {what}={needed} needed (down: {}); nothing was \
+                 applied. Start them, or ask for fewer with --{what}",
+                replicas.len(),
+                down.join(", "),
+            ),
+        )
+    }
+}

@@ -1,0 +1,234 @@
+//! Who this data directory is.
+//!
+//! A directory's uuid, its boot counter and its lease of key epochs live in one record, in the
+//! same transaction domain as the objects: losing the objects means losing the identity, and a
+//! new identity cannot mint a dot twice (CAUSALITY, section 4). At every start the boot counter
+//! rises and the lease moves past everything an earlier process may have used; the caller commits
+//! that durably before the node exists.
+//!
+//! Not decided here: whether the store lost data. The caller knows, and says so by `amnesia`.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_ring::NodeUuid;
+
+use crate::{
+    causality::EPOCH_LEASE,
+    store::{Table, Write, engine::AMNESIA_KEY},
+};
+
+/// Key of the identity in [`Table::Meta`].
+pub const META_IDENTITY_KEY: &[u8] = b"identity";
+/// Key of the bucket catalogue in [`Table::Meta`].
+pub const META_CATALOGUE_KEY: &[u8] = b"catalogue";
+
+const MAGIC: &[u8; 4] = b"QIDN";
+const VERSION: u16 = 1;
+const ENCODED_BYTES: usize = 4 + 2 + 16 + 16 + 8 + 8 + 1 + 4;
+
+/// A data directory's name, and what it may use until the next durable write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster this directory belongs to.
+    pub cluster: u128,
+    /// Name of the directory; versions are minted under it.
+    pub uuid: NodeUuid,
+    /// How many times it has been opened.
+    pub boot: u64,
+    /// First key epoch this process may use; everything below belongs to earlier processes.
+    pub lease_start: u64,
+    /// First key epoch this process may not use.
+    pub lease_end: u64,
+    /// True if its copies must not count towards read quorums, because data was lost.
+    pub rebuilding: bool,
+}
+
+/// Why a directory cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// The directory was made by a node of another cluster.
+    #[error("this data directory belongs to cluster {found:032x}, not to {expected:032x}")]
+    ForeignCluster {
+        /// The cluster in the directory.
+        found: u128,
+        /// The cluster of the certificates.
+        expected: u128,
+    },
+    /// The record is damaged.
+    #[error("the identity record of this data directory is damaged")]
+    Damaged,
+    /// The record was written by a newer release.
+    #[error("this data directory has identity format {0}; this release knows {VERSION}")]
+    NewerFormat(u16),
+}
+
+/// Begins a process on a directory.
+///
+/// `stored` is the value under [`META_IDENTITY_KEY`], if any. With `amnesia` the directory gets
+/// `fresh_uuid` and counts as rebuilding. The returned writes must be durable, as one batch, before
+/// a node is made with the identity.
+///
+/// # Errors
+///
+/// If the record is damaged, newer than this release, or of another cluster.
+pub fn start(
+    stored: Option<&[u8]>,
+    cluster: u128,
+    amnesia: bool,
+    fresh_uuid: NodeUuid,
+) -> Result<(Identity, Vec<Write>), IdentityError> {
+    let before = stored.map(decode).transpose()?;
+    if let Some(before) = before
+        && before.cluster != cluster
+    {
+        return Err(IdentityError::ForeignCluster {
+            found: before.cluster,
+            expected: cluster,
+        });
+    }
+    let identity = match before {
+        Some(before) if !amnesia => Identity {
+            boot: before.boot + 1,
+            lease_start: before.lease_end,
+            lease_end: before.lease_end + EPOCH_LEASE,
+            ..before
+        },
+        _ => Identity {
+            cluster,
+            uuid: fresh_uuid,
+            boot: 1,
+            lease_start: 1,
+            lease_end: 1 + EPOCH_LEASE,
+            rebuilding: amnesia,
+        },
+    };
+    let mut writes = vec![identity.to_write()];
+    if amnesia {
+        // The new uuid is the answer to the loss: from here on it is known by `rebuilding`.
+        writes.push(Write::Delete {
+            table: Table::Meta,
+            key: Bytes::from_static(AMNESIA_KEY),
+        });
+    }
+    Ok((identity, writes))
+}
+
+impl Identity {
+    /// The write that makes this identity durable.
+    #[must_use]
+    pub fn to_write(&self) -> Write {
+        Write::Put {
+            table: Table::Meta,
+            key: Bytes::from_static(META_IDENTITY_KEY),
+            value: encode(self),
+        }
+    }
+}
+
+fn encode(identity: &Identity) -> Bytes {
+    let mut out = BytesMut::with_capacity(ENCODED_BYTES);
+    out.put_slice(MAGIC);
+    out.put_u16_le(VERSION);
+    out.put_u128_le(identity.cluster);
+    out.put_u128_le(identity.uuid.get());
+    out.put_u64_le(identity.boot);
+    out.put_u64_le(identity.lease_end);
+    out.put_u8(u8::from(identity.rebuilding));
+    let crc = crc32c::crc32c(&out);
+    out.put_u32_le(crc);
+    out.freeze()
+}
+
+fn decode(bytes: &[u8]) -> Result<Identity, IdentityError> {
+    fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], IdentityError> {
+        let (head, tail) = bytes.split_first_chunk().ok_or(IdentityError::Damaged)?;
+        *bytes = tail;
+        Ok(*head)
+    }
+    let mut rest = bytes;
+    if &take::<4>(&mut rest)? != MAGIC {
+        return Err(IdentityError::Damaged);
+    }
+    let version = u16::from_le_bytes(take(&mut rest)?);
+    if VERSION < version {
+        return Err(IdentityError::NewerFormat(version));
+    }
+    if bytes.len() != ENCODED_BYTES {
+        return Err(IdentityError::Damaged);
+    }
+    let (body, crc) = bytes.split_at(ENCODED_BYTES - 4);
+    if crc32c::crc32c(body).to_le_bytes() != crc {
+        return Err(IdentityError::Damaged);
+    }
+    let cluster = u128::from_le_bytes(take(&mut rest)?);
+    let uuid = NodeUuid::new(u128::from_le_bytes(take(&mut rest)?));
+    let boot = u64::from_le_bytes(take(&mut rest)?);
+    let lease_end = u64::from_le_bytes(take(&mut rest)?);
+    let [rebuilding] = take::<1>(&mut rest)?;
+    Ok(Identity {
+        cluster,
+        uuid,
+        boot,
+        lease_start: lease_end,
+        lease_end,
+        rebuilding: rebuilding != 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: NodeUuid = NodeUuid::new(7);
+    const OTHER: NodeUuid = NodeUuid::new(8);
+
+    fn stored(writes: &[Write]) -> Bytes {
+        match &writes[0] {
+            Write::Put { value, .. } => value.clone(),
+            Write::Delete { .. } => unreachable!("an identity is never deleted"),
+        }
+    }
+
+    #[test]
+    fn every_start_moves_the_lease_past_the_last_one() {
+        let (first, write) = start(None, 1, false, UUID).unwrap();
+        let (second, _) = start(Some(&stored(&write)), 1, false, OTHER).unwrap();
+        assert_eq!(second.uuid, UUID);
+        assert_eq!(second.boot, first.boot + 1);
+        assert_eq!(second.lease_start, first.lease_end);
+        assert!(second.lease_start < second.lease_end);
+    }
+
+    #[test]
+    fn amnesia_takes_a_new_uuid_and_rebuilds() {
+        let (_, write) = start(None, 1, false, UUID).unwrap();
+        let (identity, write) = start(Some(&stored(&write)), 1, true, OTHER).unwrap();
+        assert_eq!(identity.uuid, OTHER);
+        assert!(identity.rebuilding);
+        let (later, _) = start(Some(&stored(&write)), 1, false, UUID).unwrap();
+        assert!(later.rebuilding, "rebuilding survives a restart");
+    }
+
+    #[test]
+    fn a_directory_of_another_cluster_is_refused() {
+        let (_, write) = start(None, 1, false, UUID).unwrap();
+        assert!(matches!(
+            start(Some(&stored(&write)), 2, false, OTHER),
+            Err(IdentityError::ForeignCluster {
+                found: 1,
+                expected: 2
+            })
+        ));
+    }
+
+    #[test]
+    fn any_damage_is_noticed() {
+        let (_, write) = start(None, 1, false, UUID).unwrap();
+        let good = stored(&write);
+        for at in 0..good.len() {
+            let mut bad = good.to_vec();
+            bad[at] ^= 0x10;
+            assert!(start(Some(&bad), 1, false, OTHER).is_err(), "byte {at}");
+            assert!(start(Some(&good[..at]), 1, false, OTHER).is_err());
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Every maximum of the machines, in one place.
+//!
+//! Each has the name under which a refusal reports it, so that an operator can find the limit a
+//! request met.
+
+use std::time::Duration;
+
+/// Maxima and waiting times of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client requests in progress (`requests_in_flight`). Beyond a few thousand, more concurrency
+    /// only adds waiting.
+    pub requests_max: usize,
+    /// Bytes of keys and values of client writes in progress (`request_bytes_in_flight`).
+    pub request_bytes_max: usize,
+    /// Keys with local work in progress (`replica_keys`); a memory bound for what peers send.
+    pub replica_keys_max: usize,
+    /// Bytes handed to the store and not yet complete (`store_queue_bytes`).
+    pub store_bytes_max: usize,
+    /// Jobs that may wait for one key (`key_queue`): a hot key must not hold all memory.
+    pub key_queue_max: usize,
+    /// Read repairs in progress (`repairs`); further ones wait for the next read.
+    pub repairs_max: usize,
+    /// Local scans in progress for peers and clients (`scans`).
+    pub scans_max: usize,
+    /// The longest a client may ask a request to wait.
+    pub timeout_max: Duration,
+    /// The adaptive per-replica limit never goes below this.
+    pub replica_limit_min: Duration,
+    /// The adaptive per-replica limit never goes above this.
+    pub replica_limit_max: Duration,
+    /// How often the bucket catalogue is compared with a peer's.
+    pub catalogue_interval: Duration,
+    /// How long a node that starts waits for its peers' catalogues before it serves all the same.
+    pub ready_wait: Duration,
+    /// How long `cluster status` waits for a silent node.
+    pub status_wait: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_max: 8_192,
+            request_bytes_max: 128 << 20,
+            replica_keys_max: 65_536,
+            store_bytes_max: 256 << 20,
+            key_queue_max: 4_096,
+            repairs_max: 1_024,
+            scans_max: 64,
+            timeout_max: Duration::from_mins(10),
+            replica_limit_min: Duration::from_millis(20),
+            replica_limit_max: Duration::from_secs(1),
+            catalogue_interval: Duration::from_secs(2),
+            ready_wait: Duration::from_secs(1),
+            status_wait: Duration::from_secs(1),
+        }
+    }
+}

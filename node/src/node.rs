@@ -1,0 +1,721 @@
+//! A node: routes requests, messages, completions and time to the operations they belong to.
+//!
+//! Decides who may do what, what is admitted, and which operation answers. It never awaits, reads
+//! a clock or touches a file: it is told, and hands out what it wants done.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quorate_client::wire::{ErrorBody, ErrorCode, Request, Response};
+use quorate_gossip::{Config as GossipConfig, Event as MemberEvent, Gossip, Instant, State};
+use quorate_ring::{NodeId, Ring};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64Mcg;
+
+use crate::{
+    api::{Moment, Output, RequestId},
+    bucket::{BadCatalogue, Catalogue},
+    causality::ContextKey,
+    coordinator::{
+        Answer, Flow, Operation, catalogue::CatalogueOp, local_scan::LocalScan, read::ReadOp,
+        status::StatusOp,
+    },
+    core::{Core, Notice, Origin},
+    event::Event,
+    identity::{Identity, META_CATALOGUE_KEY},
+    limits::Limits,
+    message::{BucketId, Class, Message, Principal, RpcId, Verdict},
+    peers::Peers,
+    replica::{Address, Caller, Done, Job, OpKey, Refusal, Replica},
+    store::{Command, Completion, Table, Ticket, Write},
+};
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct Options {
+    /// This node's own id.
+    pub me: NodeId,
+    /// The ring in force.
+    pub ring: Arc<Ring>,
+    /// Id of the cluster.
+    pub cluster: u128,
+    /// Name of the cluster, for people.
+    pub cluster_name: String,
+    /// Authenticates contexts; the same on every node.
+    pub context_key: ContextKey,
+    /// From `identity::start`, durable by now.
+    pub identity: Identity,
+    /// What the store holds under [`META_CATALOGUE_KEY`].
+    pub catalogue: Option<Bytes>,
+    /// True if a completed write is on disk for good (`durability = sync`).
+    pub durable_writes: bool,
+    /// Maxima and waiting times.
+    pub limits: Limits,
+    /// How members are probed.
+    pub gossip: GossipConfig,
+    /// Random, and different in every process: ids of questions begin with it.
+    pub seed: u64,
+}
+
+/// Sizes of everything that is bounded: (name, now, most).
+pub type Gauges = Vec<(&'static str, usize, usize)>;
+
+#[derive(Debug)]
+struct Running {
+    operation: Operation,
+    wake: Instant,
+}
+
+/// A node of the cluster.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) core: Core,
+    running: BTreeMap<OpKey, Running>,
+    timers: BTreeSet<(Instant, OpKey)>,
+    scans: BTreeMap<Ticket, LocalScan>,
+    catalogue_writes: BTreeMap<Ticket, CatalogueWaiter>,
+    next_compare: Instant,
+    ready: bool,
+    draining: bool,
+    failed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum CatalogueWaiter {
+    Op(OpKey),
+    Peer(NodeId, RpcId),
+    Nobody,
+}
+
+impl Node {
+    /// A node that has not spoken to anybody yet.
+    ///
+    /// # Errors
+    ///
+    /// If the stored catalogue cannot be read.
+    pub fn new(options: Options, now: Moment) -> Result<Self, BadCatalogue> {
+        let ring = options.ring;
+        let mut catalogue = Catalogue::founding(ring.replicas_max());
+        if let Some(stored) = &options.catalogue {
+            catalogue.merge(&Catalogue::from_bytes(stored)?);
+        }
+        let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
+        let identity = options.identity;
+        let gossip = Gossip::new(
+            options.gossip,
+            options.me,
+            (identity.uuid, identity.boot),
+            ring.members().iter().map(|member| member.id),
+            dice.random(),
+            now.mono,
+        );
+        let core = Core {
+            me: options.me,
+            ring,
+            cluster: options.cluster,
+            cluster_name: options.cluster_name,
+            context_key: options.context_key,
+            limits: options.limits,
+            catalogue,
+            peers: Peers::default(),
+            gossip,
+            replica: Replica::new(identity, options.durable_writes),
+            now,
+            started: now.mono,
+            peers_asked: false,
+            outputs: VecDeque::new(),
+            loopback: VecDeque::new(),
+            notices: VecDeque::new(),
+            repairs: BTreeMap::new(),
+            repair_rpcs: BTreeMap::new(),
+            requests: 0,
+            request_bytes: 0,
+            corrupt: 0,
+            disk_bytes: 0,
+            tickets: 0,
+            next_op: dice.random::<u64>() >> 1,
+            rng: dice,
+        };
+        let mut node = Self {
+            core,
+            running: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            scans: BTreeMap::new(),
+            catalogue_writes: BTreeMap::new(),
+            next_compare: now.mono + Duration::from_millis(1),
+            ready: false,
+            draining: false,
+            failed: false,
+        };
+        node.compare_catalogues(true);
+        node.pump();
+        Ok(node)
+    }
+
+    /// A client asks. Exactly one [`Output::Reply`] follows.
+    pub fn handle_request(
+        &mut self,
+        now: Moment,
+        id: RequestId,
+        principal: &Principal,
+        request: Request,
+    ) {
+        self.core.now = now;
+        let bytes = match &request {
+            Request::Put(write) | Request::Delete(write) => {
+                write.key.len() + write.value.as_ref().map_or(0, Bytes::len)
+            }
+            Request::Get(_)
+            | Request::Keys(_)
+            | Request::Explain(_)
+            | Request::Bucket(_)
+            | Request::Ring
+            | Request::Status => 0,
+        };
+        match self.admit(bytes) {
+            Ok(()) => {
+                self.core.requests += 1;
+                self.core.request_bytes += bytes;
+                let origin = Origin::Client { id, bytes };
+                self.begin(origin, principal, request);
+            }
+            Err(limit) => {
+                self.core.event(Event::Refused { limit });
+                let message = format!("limit {limit} is reached on this node; nothing was applied");
+                let response = Response::Error(ErrorBody::overloaded(limit, message));
+                self.core.outputs.push_back(Output::Reply { id, response });
+            }
+        }
+        self.pump();
+    }
+
+    fn admit(&self, bytes: usize) -> Result<(), &'static str> {
+        let core = &self.core;
+        if self.draining || self.failed {
+            return Err("draining");
+        }
+        if core.limits.requests_max <= core.requests {
+            return Err("requests_in_flight");
+        }
+        if core.limits.request_bytes_max < core.request_bytes + bytes {
+            return Err("request_bytes_in_flight");
+        }
+        Ok(())
+    }
+
+    /// A peer says something.
+    pub fn handle_message(&mut self, now: Moment, from: NodeId, message: Message) {
+        self.core.now = now;
+        if self.core.ring.member(from).is_none() || self.failed {
+            return;
+        }
+        if !matches!(message, Message::Gossip(_)) {
+            self.core.gossip.note_alive(now.mono, from);
+        }
+        self.receive(from, message);
+        self.pump();
+    }
+
+    fn receive(&mut self, from: NodeId, message: Message) {
+        match message {
+            Message::Forward {
+                id,
+                principal,
+                budget,
+                write,
+            } => {
+                let deadline = self.core.now.mono + budget.min(self.core.limits.timeout_max);
+                self.begin_forwarded(from, id, &principal, write, deadline);
+            }
+            Message::Forwarded { id, response } => {
+                self.answer(from, id, Answer::Forwarded(Box::new(response)));
+            }
+            Message::Replicate {
+                id,
+                bucket,
+                token,
+                key,
+                record,
+                ..
+            } => {
+                let address = Address { token, bucket, key };
+                self.replicate(from, id, &address, &record);
+            }
+            Message::Replicated { id, verdict } => {
+                let good = matches!(verdict, Verdict::Durable | Verdict::Stored);
+                if !self.core.repaired(from, id, good) {
+                    self.answer(from, id, Answer::Replicated(verdict));
+                }
+            }
+            Message::Fetch {
+                id,
+                bucket,
+                token,
+                key,
+                ..
+            } => {
+                let address = Address { token, bucket, key };
+                self.core
+                    .submit_for(Caller::Peer(from, id), &address, Job::Read);
+            }
+            Message::Fetched { id, state, suspect } => {
+                self.answer(from, id, Answer::Fetched { state, suspect });
+            }
+            Message::Scan { .. } => self.start_scan(from, message),
+            Message::Catalogue { id, catalogue } => {
+                self.take_catalogue(&catalogue, CatalogueWaiter::Peer(from, id));
+            }
+            Message::Status { id, catalogue_hash } => self.report(from, id, catalogue_hash),
+            Message::StatusReport {
+                id, ref catalogue, ..
+            } => {
+                if let Some(catalogue) = catalogue {
+                    self.take_catalogue(catalogue, CatalogueWaiter::Nobody);
+                }
+                self.answer(from, id, Answer::Other(Box::new(message)));
+            }
+            Message::Scanned { id, .. } | Message::CatalogueStored { id, .. } => {
+                self.answer(from, id, Answer::Other(Box::new(message)));
+            }
+            Message::Gossip(message) => {
+                self.core
+                    .gossip
+                    .handle_message(self.core.now.mono, from, message);
+            }
+        }
+    }
+
+    fn report(&mut self, from: NodeId, id: RpcId, catalogue_hash: u64) {
+        let differs = self.core.catalogue.hash() != catalogue_hash;
+        let catalogue = differs.then(|| self.core.catalogue.to_bytes());
+        let status = crate::coordinator::status::own(&self.core);
+        let report = Message::StatusReport {
+            id,
+            status,
+            catalogue,
+        };
+        self.core.send(from, Class::Control, report);
+    }
+
+    fn replicate(&mut self, from: NodeId, id: RpcId, address: &Address, record: &Bytes) {
+        match crate::store::format::decode(address.bucket.0, &address.key, record) {
+            Ok(record) => {
+                let job = Job::Apply {
+                    incoming: record.container,
+                    complete: false,
+                };
+                self.core.submit_for(Caller::Peer(from, id), address, job);
+            }
+            Err(_) => {
+                self.core.event(Event::DamagedMessage { from });
+                let verdict = Verdict::Failed("the record arrived damaged".to_owned());
+                self.core
+                    .send(from, Class::Data, Message::Replicated { id, verdict });
+            }
+        }
+    }
+
+    fn start_scan(&mut self, from: NodeId, message: Message) {
+        let Message::Scan { id, .. } = &message else {
+            return;
+        };
+        let id = *id;
+        if self.core.limits.scans_max <= self.scans.len() {
+            let error = Some("limit scans is reached".to_owned());
+            let answer = Message::Scanned {
+                id,
+                items: Vec::new(),
+                more: false,
+                error,
+            };
+            return self.core.send(from, Class::Data, answer);
+        }
+        self.core.tickets += 1;
+        let ticket = Ticket(self.core.tickets);
+        if let Some((scan, command)) = LocalScan::start(from, ticket, message) {
+            self.scans.insert(ticket, scan);
+            self.core.outputs.push_back(Output::Store(command));
+        }
+    }
+
+    /// The store has done something.
+    pub fn handle_completion(&mut self, now: Moment, completion: Completion) {
+        self.core.now = now;
+        if self.failed {
+            return;
+        }
+        match completion {
+            Completion::Read { ticket, value } => {
+                self.core
+                    .replica
+                    .handle_read(&mut self.core.tickets, ticket, value);
+            }
+            Completion::Written { ticket, durable } => {
+                if let Some(waiter) = self.catalogue_writes.remove(&ticket) {
+                    self.catalogue_stored(waiter);
+                } else {
+                    self.core.replica.handle_written(ticket, durable);
+                }
+            }
+            Completion::Full { ticket } => {
+                self.core.event(Event::Refused { limit: "disk_full" });
+                if self.catalogue_writes.remove(&ticket).is_none() {
+                    self.core.replica.handle_full(ticket);
+                }
+            }
+            Completion::Scanned {
+                ticket,
+                items,
+                more,
+            } => {
+                if let Some(mut scan) = self.scans.remove(&ticket)
+                    && let Some(command) = scan.handle(&mut self.core, ticket, items, more)
+                {
+                    self.scans.insert(ticket, scan);
+                    self.core.outputs.push_back(Output::Store(command));
+                }
+            }
+            Completion::Failed { reason, .. } => {
+                self.failed = true;
+                self.core.event(Event::StoreFailed { reason });
+            }
+        }
+        self.pump();
+    }
+
+    /// Time has passed; early calls change nothing.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        self.core.now = now;
+        while let Some((wake, key)) = self.timers.first().copied()
+            && wake <= now.mono
+        {
+            self.timers.pop_first();
+            if let Some(running) = self.running.get_mut(&key) {
+                let flow = running.operation.timeout(&mut self.core);
+                // An operation that asks to be woken in the past would spin.
+                self.settle(key, flow, Some(wake));
+            }
+        }
+        if self.core.gossip.poll_timeout() <= now.mono {
+            self.core.gossip.handle_timeout(now.mono);
+        }
+        if self.next_compare <= now.mono {
+            self.core.expire_repairs();
+            self.compare_catalogues(false);
+        }
+        self.pump();
+    }
+
+    /// The next instant at which [`handle_timeout`](Self::handle_timeout) wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.failed {
+            return None;
+        }
+        let next = self.next_compare.min(self.core.gossip.poll_timeout());
+        Some(
+            self.timers
+                .first()
+                .map_or(next, |(wake, _)| next.min(*wake)),
+        )
+    }
+
+    /// Hands out what is to be done, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let output = self.core.outputs.pop_front()?;
+        // A node whose store has failed says nothing any more but why.
+        if self.failed && !matches!(output, Output::Event(_)) {
+            return self.poll_output();
+        }
+        Some(output)
+    }
+
+    /// How many bytes the store takes, for `cluster status`.
+    pub fn handle_disk_bytes(&mut self, bytes: u64) {
+        self.core.disk_bytes = bytes;
+    }
+
+    /// True once the peers that answer have told what buckets there are.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready && !self.draining && !self.failed
+    }
+
+    /// Client requests without an answer.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.core.requests
+    }
+
+    /// From now on every client request is refused, naming the limit `draining`.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// What gossip thinks of a member.
+    #[must_use]
+    pub fn member_state(&self, node: NodeId) -> Option<State> {
+        self.core.gossip.state(node)
+    }
+
+    /// The id of a bucket, for tests that look into the store.
+    #[must_use]
+    pub fn bucket_id(&self, name: &str) -> Option<BucketId> {
+        self.core.catalogue.find(name).ok().map(|bucket| bucket.id)
+    }
+
+    /// Sizes of everything that is bounded.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let core = &self.core;
+        let (keys, store_bytes) = core.replica.load();
+        vec![
+            (
+                "requests_in_flight",
+                core.requests,
+                core.limits.requests_max,
+            ),
+            (
+                "request_bytes_in_flight",
+                core.request_bytes,
+                core.limits.request_bytes_max,
+            ),
+            ("replica_keys", keys, core.limits.replica_keys_max),
+            // One key's write may begin just below the limit.
+            (
+                "store_queue_bytes",
+                store_bytes,
+                core.limits.store_bytes_max + (8 << 20),
+            ),
+            ("repairs", core.repairs.len(), core.limits.repairs_max),
+            ("scans", self.scans.len(), core.limits.scans_max),
+        ]
+    }
+
+    fn answer(&mut self, from: NodeId, id: RpcId, answer: Answer) {
+        let key = OpKey(id.0);
+        if let Some(running) = self.running.get_mut(&key) {
+            let flow = running.operation.answer(&mut self.core, from, answer);
+            self.settle(key, flow, None);
+        }
+    }
+
+    fn settle(&mut self, key: OpKey, flow: Flow, fired: Option<Instant>) {
+        let Some(running) = self.running.get_mut(&key) else {
+            return;
+        };
+        match flow {
+            Flow::Over => {
+                self.timers.remove(&(running.wake, key));
+                self.running.remove(&key);
+            }
+            Flow::Until(wake) => {
+                let wake = match fired {
+                    Some(_) => wake.max(self.core.now.mono + Duration::from_millis(1)),
+                    None => wake,
+                };
+                if wake != running.wake || fired.is_some() {
+                    self.timers.remove(&(running.wake, key));
+                    self.timers.insert((wake, key));
+                    running.wake = wake;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn run(&mut self, key: OpKey, operation: Operation) {
+        let flow = operation.wait();
+        let Flow::Until(wake) = flow else { return };
+        self.timers.insert((wake, key));
+        self.running.insert(key, Running { operation, wake });
+    }
+
+    /// Delivers everything the parts of the node have for each other, until nothing is left.
+    pub(crate) fn pump(&mut self) {
+        loop {
+            while let Some(command) = self.core.replica.poll_command() {
+                self.core.outputs.push_back(Output::Store(command));
+            }
+            if let Some((caller, address, done)) = self.core.replica.poll_done() {
+                self.deliver(caller, &address, done);
+            } else if let Some((key, notice)) = self.core.notices.pop_front() {
+                let mut spawn = Vec::new();
+                if let Some(running) = self.running.get_mut(&key) {
+                    let flow = running.operation.notice(&mut self.core, notice, &mut spawn);
+                    self.settle(key, flow, None);
+                }
+                for (key, operation) in spawn {
+                    self.run(key, operation);
+                }
+            } else if let Some(message) = self.core.loopback.pop_front() {
+                self.receive(self.core.me, message);
+            } else if let Some(address) = self.core.replica.poll_corrupt() {
+                self.recover(address);
+            } else if let Some(output) = self.core.gossip.poll_output() {
+                self.gossiped(output);
+            } else {
+                break;
+            }
+        }
+        if !self.ready && self.core.peers_asked {
+            self.ready = true;
+            self.core.event(Event::Ready);
+        }
+    }
+
+    fn gossiped(&mut self, output: quorate_gossip::Output) {
+        match output {
+            quorate_gossip::Output::Send { to, message } => {
+                self.core.send(to, Class::Gossip, Message::Gossip(message));
+            }
+            quorate_gossip::Output::Event(event) => {
+                let MemberEvent::Changed(update) = event;
+                if update.state == State::Up {
+                    // It may have missed bucket changes while it was away, or we while we were.
+                    self.next_compare = self.next_compare.min(self.core.now.mono);
+                }
+                self.core.event(Event::Membership(event));
+            }
+        }
+    }
+
+    fn deliver(&mut self, caller: Caller, address: &Address, done: Done) {
+        match caller {
+            Caller::Nobody => {}
+            Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
+            Caller::Peer(node, id) => {
+                let message = match done {
+                    Done::Read(held) => crate::replica::fetched(id, &held, &self.core.replica),
+                    Done::Stored { durable: true } => replicated(id, Verdict::Durable),
+                    Done::Stored { durable: false } => replicated(id, Verdict::Stored),
+                    Done::Refused(Refusal::Limit(limit)) => {
+                        self.core.event(Event::Refused { limit });
+                        replicated(id, Verdict::Overloaded(limit.to_owned()))
+                    }
+                    Done::Refused(refusal) => {
+                        if refusal == Refusal::EqualDotsDiffer {
+                            self.core.event(Event::EqualDotsDiffer {
+                                bucket: address.bucket,
+                                key: address.key.clone(),
+                                from: node,
+                            });
+                        }
+                        replicated(id, Verdict::Failed(format!("{refusal:?}")))
+                    }
+                    Done::Coordinated { .. } => return,
+                };
+                self.core.send(node, Class::Data, message);
+            }
+        }
+    }
+
+    /// Our own record of a key is damaged: ask all others what it held.
+    fn recover(&mut self, address: Address) {
+        self.core.corrupt += 1;
+        self.core.event(Event::CorruptRecord {
+            bucket: address.bucket,
+            key: address.key.clone(),
+        });
+        let Some(n) = self.core.catalogue.replicas(address.bucket) else {
+            return;
+        };
+        let token = quorate_ring::Token::new(address.token);
+        let replicas = self
+            .core
+            .ring
+            .preference(token)
+            .owners(usize::from(n))
+            .to_vec();
+        let key = self.core.op_key();
+        let deadline = self.core.now.mono + Duration::from_secs(10);
+        let place = (address, replicas);
+        if let Some(op) = ReadOp::recovery(&mut self.core, key, place, deadline) {
+            self.run(key, Operation::Read(Box::new(op)));
+        }
+    }
+
+    fn compare_catalogues(&mut self, first: bool) {
+        let core = &mut self.core;
+        self.next_compare = core.now.mono + core.limits.catalogue_interval;
+        let peers = core.ring.members().iter().map(|member| member.id);
+        let mut peers: Vec<NodeId> = peers.filter(|id| *id != core.me).collect();
+        if peers.is_empty() {
+            core.peers_asked = true;
+            return;
+        }
+        if !first && core.peers_asked {
+            let one = core.rng.random_range(0..peers.len());
+            peers = vec![peers.swap_remove(one)];
+        }
+        let key = core.op_key();
+        let wait = core.now.mono + core.limits.ready_wait;
+        let op = StatusOp::start(core, key, None, peers, wait);
+        self.run(key, Operation::Status(Box::new(op)));
+    }
+
+    /// Makes our catalogue durable; the waiter is told afterwards.
+    pub(crate) fn store_catalogue(&mut self, op: Option<OpKey>) {
+        let waiter = op.map_or(CatalogueWaiter::Nobody, CatalogueWaiter::Op);
+        self.write_catalogue(waiter);
+    }
+
+    fn write_catalogue(&mut self, waiter: CatalogueWaiter) {
+        self.core.tickets += 1;
+        let ticket = Ticket(self.core.tickets);
+        let write = Write::Put {
+            table: Table::Meta,
+            key: Bytes::from_static(META_CATALOGUE_KEY),
+            value: self.core.catalogue.to_bytes(),
+        };
+        let command = Command::Write {
+            ticket,
+            writes: vec![write],
+        };
+        self.core.outputs.push_back(Output::Store(command));
+        self.catalogue_writes.insert(ticket, waiter);
+    }
+
+    fn take_catalogue(&mut self, bytes: &Bytes, waiter: CatalogueWaiter) {
+        let Ok(theirs) = Catalogue::from_bytes(bytes) else {
+            return;
+        };
+        let changed = self.core.catalogue.merge(&theirs);
+        if changed || !matches!(waiter, CatalogueWaiter::Nobody) {
+            self.write_catalogue(waiter);
+        }
+    }
+
+    fn catalogue_stored(&mut self, waiter: CatalogueWaiter) {
+        match waiter {
+            CatalogueWaiter::Nobody => {}
+            CatalogueWaiter::Peer(node, id) => {
+                let hash = self.core.catalogue.hash();
+                let message = Message::CatalogueStored { id, hash };
+                self.core.send(node, Class::Control, message);
+            }
+            CatalogueWaiter::Op(key) => {
+                if let Some(Running {
+                    operation: Operation::Catalogue(op),
+                    ..
+                }) = self.running.get_mut(&key)
+                {
+                    let flow = CatalogueOp::stored_here(op, &mut self.core);
+                    self.settle(key, flow, None);
+                }
+            }
+        }
+    }
+}
+
+fn replicated(id: RpcId, verdict: Verdict) -> Message {
+    Message::Replicated { id, verdict }
+}
+
+/// An error answer.
+pub(crate) fn refuse(code: ErrorCode, message: impl Into<String>) -> Response {
+    Response::Error(ErrorBody::new(code, message))
+}

@@ -1,0 +1,664 @@
+//! What this node holds, and the one place where it changes.
+//!
+//! All work on a key passes through its entry, in order: a read of the store when the key is first
+//! touched, then every merge and every mint on the state in memory, then one write for all that
+//! changed. So a dot is always minted from everything merged before it, without a lock and without
+//! waiting for the disk. Reads answer from the state that is durable, never from one that a power
+//! cut could take back.
+//!
+//! A record that cannot be read is neither present nor absent: it never mints and never speaks for
+//! the key; what is merged over it is marked *suspect* until all other replicas have been asked.
+//!
+//! Not decided here: who may ask, how many copies are enough, where a key lives.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use quorate_ring::NodeId;
+
+use crate::{
+    causality::{
+        Container, Coordinated, Dot, Minter, ReceiveError, Rule, Write as VersionWrite, coordinate,
+        receive,
+    },
+    identity::Identity,
+    limits::Limits,
+    message::{BucketId, Message, ReplicaState, RpcId},
+    store::{
+        Command, Table, Ticket, Unreadable, Write,
+        format::{self, Record},
+    },
+};
+
+/// Names an operation of this node; also the [`RpcId`] under which it asks its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct OpKey(pub(crate) u64);
+
+/// Where a key lives in the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Address {
+    pub(crate) token: u64,
+    pub(crate) bucket: BucketId,
+    pub(crate) key: Bytes,
+}
+
+impl Address {
+    fn store_key(&self) -> Bytes {
+        format::object_key(self.token, self.bucket.0, &self.key)
+    }
+}
+
+/// A record together with its bytes.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) record: Record,
+    pub(crate) bytes: Bytes,
+}
+
+/// What is known of a key here.
+#[derive(Clone, Debug)]
+pub(crate) enum Held {
+    Absent,
+    Present(Arc<Stored>),
+    Unreadable,
+}
+
+impl Held {
+    pub(crate) fn container(&self) -> Option<&Container> {
+        match self {
+            Self::Present(stored) => Some(&stored.record.container),
+            Self::Absent | Self::Unreadable => None,
+        }
+    }
+
+    fn is_suspect(&self) -> bool {
+        match self {
+            Self::Present(stored) => stored.record.suspect,
+            Self::Absent => false,
+            Self::Unreadable => true,
+        }
+    }
+}
+
+/// Who gets the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    Op(OpKey),
+    Peer(NodeId, RpcId),
+    /// A repair that nothing waits for.
+    Nobody,
+}
+
+/// A write to coordinate.
+#[derive(Debug)]
+pub(crate) struct Intent {
+    pub(crate) write: VersionWrite,
+    /// What a quorum of replicas holds, when the caller has asked one.
+    pub(crate) base: Option<Container>,
+    /// Live versions from which a write that replaces none of them is refused.
+    pub(crate) siblings_max: usize,
+    /// Checked on the merged state just before minting.
+    pub(crate) precondition: Precondition,
+}
+
+/// What must hold before a write is minted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Precondition {
+    None,
+    /// The live versions are exactly covered by the write's context, and there is one.
+    Match,
+    /// There is no live value.
+    Absent,
+}
+
+/// Something to do with one key.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Read,
+    /// Merge; `complete` if every other replica's state is in it, which ends a suspicion.
+    Apply {
+        incoming: Container,
+        complete: bool,
+    },
+    Coordinate(Box<Intent>),
+}
+
+/// Why a job did nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The local record cannot be read; ask the others and come back with a base.
+    Unreadable,
+    OpIdReused,
+    TooManySiblings(usize),
+    PreconditionFailed,
+    EqualDotsDiffer,
+    Limit(&'static str),
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Read(Held),
+    /// A version was minted (or found: `dot` is none). Not durable yet: [`Done::Stored`] follows.
+    Coordinated {
+        dot: Option<Dot>,
+        rule: Option<Rule>,
+        stored: Arc<Stored>,
+    },
+    Stored {
+        durable: bool,
+    },
+    Refused(Refusal),
+}
+
+#[derive(Debug)]
+struct InFlight {
+    ticket: Ticket,
+    state: Arc<Stored>,
+    callers: Vec<Caller>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    loading: bool,
+    queue: VecDeque<(Caller, Job)>,
+    latest: Held,
+    durable: Held,
+    writes: VecDeque<InFlight>,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Pending {
+    Key,
+    Lease { end: u64 },
+}
+
+/// Local state of keys, by entry.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    identity: Identity,
+    minter: Minter,
+    extending: bool,
+    /// True if a completed write is on disk for good (`durability = sync`).
+    durable_writes: bool,
+    entries: BTreeMap<Address, Entry>,
+    tickets: BTreeMap<Ticket, (Pending, Address, usize)>,
+    store_bytes: usize,
+    commands: VecDeque<Command>,
+    done: VecDeque<(Caller, Address, Done)>,
+    corrupt: VecDeque<Address>,
+}
+
+impl Replica {
+    pub(crate) fn new(identity: Identity, durable_writes: bool) -> Self {
+        Self {
+            minter: Minter::new(identity.uuid, identity.lease_start, identity.lease_end),
+            identity,
+            extending: false,
+            durable_writes,
+            entries: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            store_bytes: 0,
+            commands: VecDeque::new(),
+            done: VecDeque::new(),
+            corrupt: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    pub(crate) fn poll_done(&mut self) -> Option<(Caller, Address, Done)> {
+        self.done.pop_front()
+    }
+
+    /// Keys whose records were found to be unreadable.
+    pub(crate) fn poll_corrupt(&mut self) -> Option<Address> {
+        self.corrupt.pop_front()
+    }
+
+    /// (keys with work, bytes on their way to the store).
+    pub(crate) fn load(&self) -> (usize, usize) {
+        (self.entries.len(), self.store_bytes)
+    }
+
+    /// Queues a job; its [`Done`] comes out of [`poll_done`](Self::poll_done).
+    pub(crate) fn submit(
+        &mut self,
+        limits: &Limits,
+        tickets: &mut u64,
+        address: Address,
+        caller: Caller,
+        job: Job,
+    ) {
+        let writes = !matches!(job, Job::Read);
+        if writes && limits.store_bytes_max <= self.store_bytes {
+            return self.refuse(caller, address, "store_queue_bytes");
+        }
+        if let Some(entry) = self.entries.get_mut(&address) {
+            if entry.loading {
+                if limits.key_queue_max <= entry.queue.len() {
+                    return self.refuse(caller, address, "key_queue");
+                }
+                entry.queue.push_back((caller, job));
+            } else {
+                entry.queue.push_back((caller, job));
+                self.work(tickets, address);
+            }
+            return;
+        }
+        if limits.replica_keys_max <= self.entries.len() {
+            return self.refuse(caller, address, "replica_keys");
+        }
+        let ticket = next_ticket(tickets);
+        self.commands.push_back(Command::Read {
+            ticket,
+            table: Table::Objects,
+            key: address.store_key(),
+        });
+        self.tickets
+            .insert(ticket, (Pending::Key, address.clone(), 0));
+        let entry = Entry {
+            loading: true,
+            queue: VecDeque::from([(caller, job)]),
+            latest: Held::Absent,
+            durable: Held::Absent,
+            writes: VecDeque::new(),
+        };
+        self.entries.insert(address, entry);
+    }
+
+    fn refuse(&mut self, caller: Caller, address: Address, limit: &'static str) {
+        let done = Done::Refused(Refusal::Limit(limit));
+        self.done.push_back((caller, address, done));
+    }
+
+    /// A read this replica asked for is complete. False if the ticket is not ours.
+    pub(crate) fn handle_read(
+        &mut self,
+        tickets: &mut u64,
+        ticket: Ticket,
+        value: Result<Option<Bytes>, Unreadable>,
+    ) -> bool {
+        let Some((_, address, _)) = self.tickets.remove(&ticket) else {
+            return false;
+        };
+        let held = match value {
+            Ok(None) => Held::Absent,
+            Ok(Some(bytes)) => match format::decode(address.bucket.0, &address.key, &bytes) {
+                Ok(record) => Held::Present(Arc::new(Stored { record, bytes })),
+                Err(_) => Held::Unreadable,
+            },
+            Err(_) => Held::Unreadable,
+        };
+        if matches!(held, Held::Unreadable) {
+            self.corrupt.push_back(address.clone());
+        }
+        if let Some(entry) = self.entries.get_mut(&address) {
+            entry.loading = false;
+            entry.latest = held.clone();
+            entry.durable = held;
+        }
+        self.work(tickets, address);
+        true
+    }
+
+    /// A write this replica asked for is complete. False if the ticket is not ours.
+    pub(crate) fn handle_written(&mut self, ticket: Ticket, durable: bool) -> bool {
+        let Some((pending, address, bytes)) = self.tickets.remove(&ticket) else {
+            return false;
+        };
+        self.store_bytes -= bytes;
+        match pending {
+            Pending::Lease { end } => {
+                self.minter.extended(end);
+                self.identity.lease_end = end;
+                self.extending = false;
+            }
+            Pending::Key => {
+                let Some(entry) = self.entries.get_mut(&address) else {
+                    return true;
+                };
+                while let Some(write) = entry.writes.pop_front() {
+                    let last = write.ticket == ticket;
+                    entry.durable = Held::Present(write.state);
+                    for caller in write.callers {
+                        let done = Done::Stored { durable };
+                        self.done.push_back((caller, address.clone(), done));
+                    }
+                    if last {
+                        break;
+                    }
+                }
+                self.retire(&address);
+            }
+        }
+        true
+    }
+
+    /// The disk is full and a write was refused before anything of it was done. What was merged or
+    /// minted in memory is forgotten, and since a dot minted there may have been sent already, no
+    /// key goes on under an epoch of before. False if the ticket is not ours.
+    pub(crate) fn handle_full(&mut self, ticket: Ticket) -> bool {
+        let Some((pending, address, bytes)) = self.tickets.remove(&ticket) else {
+            return false;
+        };
+        self.store_bytes -= bytes;
+        self.renew_epochs();
+        if matches!(pending, Pending::Lease { .. }) {
+            self.extending = false;
+        }
+        if let Some(entry) = self.entries.get_mut(&address)
+            && let Some(at) = entry.writes.iter().position(|w| w.ticket == ticket)
+            && let Some(refused) = entry.writes.remove(at)
+        {
+            if entry.writes.is_empty() {
+                entry.latest = entry.durable.clone();
+            }
+            for caller in refused.callers {
+                let done = Done::Refused(Refusal::Limit("disk_full"));
+                self.done.push_back((caller, address.clone(), done));
+            }
+            self.retire(&address);
+        }
+        true
+    }
+
+    /// Starts a new boot epoch, so that rule 0 ends every actor this node has used so far.
+    fn renew_epochs(&mut self) {
+        let end = self.identity.lease_end;
+        let start = self.minter.take().map_or(end, |used| used + 1);
+        self.minter = Minter::new(self.identity.uuid, start, end);
+    }
+
+    fn retire(&mut self, address: &Address) {
+        if let Some(entry) = self.entries.get(address)
+            && !entry.loading
+            && entry.queue.is_empty()
+            && entry.writes.is_empty()
+        {
+            self.entries.remove(address);
+        }
+    }
+
+    /// Does everything queued for a loaded key, then writes once if anything changed.
+    fn work(&mut self, tickets: &mut u64, address: Address) {
+        let Some(mut entry) = self.entries.remove(&address) else {
+            return;
+        };
+        let mut callers = Vec::new();
+        let mut changed = false;
+        while let Some((caller, job)) = entry.queue.pop_front() {
+            let waits = match job {
+                Job::Read => {
+                    let done = Done::Read(entry.durable.clone());
+                    self.done.push_back((caller, address.clone(), done));
+                    Waits::No
+                }
+                Job::Apply { incoming, complete } => {
+                    self.apply(&mut entry, &address, caller, &incoming, complete)
+                }
+                Job::Coordinate(intent) => self.coordinate(&mut entry, &address, caller, *intent),
+            };
+            match waits {
+                Waits::No => {}
+                Waits::ForNextWrite => {
+                    changed = true;
+                    callers.push(caller);
+                }
+                Waits::ForWhatIsThere if changed => callers.push(caller),
+                Waits::ForWhatIsThere => match entry.writes.back_mut() {
+                    Some(write) => write.callers.push(caller),
+                    None => {
+                        let durable = self.durable_writes;
+                        let done = Done::Stored { durable };
+                        self.done.push_back((caller, address.clone(), done));
+                    }
+                },
+            }
+        }
+        if changed && let Held::Present(state) = &entry.latest {
+            let state = Arc::clone(state);
+            let ticket = self.put(tickets, &address, &state.bytes);
+            entry.writes.push_back(InFlight {
+                ticket,
+                state,
+                callers,
+            });
+        }
+        self.extend_lease(tickets);
+        self.entries.insert(address.clone(), entry);
+        self.retire(&address);
+    }
+
+    fn put(&mut self, tickets: &mut u64, address: &Address, bytes: &Bytes) -> Ticket {
+        let ticket = next_ticket(tickets);
+        let key = address.store_key();
+        let size = key.len() + bytes.len();
+        self.store_bytes += size;
+        let write = Write::Put {
+            table: Table::Objects,
+            key,
+            value: bytes.clone(),
+        };
+        self.commands.push_back(Command::Write {
+            ticket,
+            writes: vec![write],
+        });
+        self.tickets
+            .insert(ticket, (Pending::Key, address.clone(), size));
+        ticket
+    }
+
+    fn extend_lease(&mut self, tickets: &mut u64) {
+        if self.extending {
+            return;
+        }
+        let Some(end) = self.minter.wants_extension() else {
+            return;
+        };
+        self.extending = true;
+        let ticket = next_ticket(tickets);
+        let identity = Identity {
+            lease_end: end,
+            ..self.identity
+        };
+        self.commands.push_back(Command::Write {
+            ticket,
+            writes: vec![identity.to_write()],
+        });
+        let nowhere = Address {
+            token: 0,
+            bucket: BucketId(0),
+            key: Bytes::new(),
+        };
+        self.tickets
+            .insert(ticket, (Pending::Lease { end }, nowhere, 0));
+    }
+
+    fn apply(
+        &mut self,
+        entry: &mut Entry,
+        address: &Address,
+        caller: Caller,
+        incoming: &Container,
+        complete: bool,
+    ) -> Waits {
+        let received = match receive(entry.latest.container(), incoming, &mut self.minter) {
+            Ok(received) => received,
+            Err(error) => {
+                let done = Done::Refused(refusal(&error));
+                self.done.push_back((caller, address.clone(), done));
+                return Waits::No;
+            }
+        };
+        let suspect = entry.latest.is_suspect() && !complete;
+        if !received.changed && suspect == entry.latest.is_suspect() {
+            return Waits::ForWhatIsThere;
+        }
+        entry.latest = hold(address, received.container, suspect);
+        Waits::ForNextWrite
+    }
+
+    fn coordinate(
+        &mut self,
+        entry: &mut Entry,
+        address: &Address,
+        caller: Caller,
+        intent: Intent,
+    ) -> Waits {
+        match self.try_coordinate(entry, address, intent) {
+            Ok((done, waits)) => {
+                self.done.push_back((caller, address.clone(), done));
+                waits
+            }
+            Err(refusal) => {
+                let done = Done::Refused(refusal);
+                self.done.push_back((caller, address.clone(), done));
+                Waits::No
+            }
+        }
+    }
+
+    fn try_coordinate(
+        &mut self,
+        entry: &mut Entry,
+        address: &Address,
+        intent: Intent,
+    ) -> Result<(Done, Waits), Refusal> {
+        let suspect = entry.latest.is_suspect();
+        let merged = match (&entry.latest, &intent.base) {
+            (Held::Unreadable, None) => return Err(Refusal::Unreadable),
+            (latest, Some(base)) => {
+                let received = receive(latest.container(), base, &mut self.minter)
+                    .map_err(|error| refusal(&error))?;
+                // An empty base on an absent key is still absent.
+                let nothing = received.container.clock().is_empty();
+                (!nothing).then_some((received.container, received.changed))
+            }
+            (latest, None) => latest.container().map(|local| (local.clone(), false)),
+        };
+        let (local, base_changed) = match merged {
+            Some((container, changed)) => (Some(container), changed),
+            None => (None, false),
+        };
+        check(local.as_ref(), &intent)?;
+        match coordinate(local.as_ref(), &mut self.minter, intent.write) {
+            Coordinated::Minted {
+                dot,
+                container,
+                rule,
+            } => {
+                entry.latest = hold(address, container, suspect);
+                let Held::Present(stored) = &entry.latest else {
+                    unreachable!("just put there")
+                };
+                let done = Done::Coordinated {
+                    dot: Some(dot),
+                    rule,
+                    stored: Arc::clone(stored),
+                };
+                Ok((done, Waits::ForNextWrite))
+            }
+            Coordinated::AlreadyApplied => {
+                let known = local.expect("an operation is known only to a key that is there");
+                if base_changed {
+                    entry.latest = hold(address, known, suspect);
+                }
+                let Held::Present(stored) = &entry.latest else {
+                    unreachable!("the operation was found in it")
+                };
+                let done = Done::Coordinated {
+                    dot: None,
+                    rule: None,
+                    stored: Arc::clone(stored),
+                };
+                let waits = if base_changed {
+                    Waits::ForNextWrite
+                } else {
+                    Waits::ForWhatIsThere
+                };
+                Ok((done, waits))
+            }
+            Coordinated::OpIdReused => Err(Refusal::OpIdReused),
+            Coordinated::LeaseExhausted => Err(Refusal::Limit("epoch_lease")),
+        }
+    }
+}
+
+/// What a peer that asked is told.
+pub(crate) fn fetched(id: RpcId, held: &Held, replica: &Replica) -> Message {
+    let rebuilding = replica.identity.rebuilding;
+    let (state, suspect) = match held {
+        Held::Absent => (ReplicaState::Absent, rebuilding),
+        Held::Unreadable => (ReplicaState::Unreadable, true),
+        Held::Present(stored) => (
+            ReplicaState::Present(stored.bytes.clone()),
+            rebuilding || stored.record.suspect,
+        ),
+    };
+    Message::Fetched { id, state, suspect }
+}
+
+enum Waits {
+    No,
+    ForNextWrite,
+    ForWhatIsThere,
+}
+
+fn next_ticket(tickets: &mut u64) -> Ticket {
+    *tickets += 1;
+    Ticket(*tickets)
+}
+
+fn refusal(error: &ReceiveError) -> Refusal {
+    match error {
+        ReceiveError::EqualDotsDiffer(_) => Refusal::EqualDotsDiffer,
+        ReceiveError::LeaseExhausted(_) => Refusal::Limit("epoch_lease"),
+    }
+}
+
+fn hold(address: &Address, container: Container, suspect: bool) -> Held {
+    let record = Record { container, suspect };
+    let bytes = format::encode(address.bucket.0, &address.key, &record);
+    Held::Present(Arc::new(Stored { record, bytes }))
+}
+
+fn check(local: Option<&Container>, intent: &Intent) -> Result<(), Refusal> {
+    let Some(local) = local else {
+        return match intent.precondition {
+            Precondition::Match => Err(Refusal::PreconditionFailed),
+            Precondition::None | Precondition::Absent => Ok(()),
+        };
+    };
+    if local.knows(intent.write.op).is_some() {
+        return Ok(());
+    }
+    let clock = &intent.write.context.clock;
+    let mut dots = local.siblings().map(|(dot, _)| dot);
+    let replaces = dots.clone().any(|dot| clock.covers(dot));
+    let count = dots.clone().count();
+    if intent.siblings_max <= count && !replaces {
+        return Err(Refusal::TooManySiblings(count));
+    }
+    let now = intent.write.now_ms;
+    let live = local.live_values(now).next().is_some();
+    let holds = match intent.precondition {
+        Precondition::None => true,
+        Precondition::Match => live && dots.all(|dot| clock.covers(dot)),
+        Precondition::Absent => !live,
+    };
+    if holds {
+        Ok(())
+    } else {
+        Err(Refusal::PreconditionFailed)
+    }
+}

@@ -1,0 +1,373 @@
+//! What a request must be before anything is done for it.
+//!
+//! Roles, names, sizes, quorums and contexts are checked here, once; an operation begins only with
+//! a plan that can work.
+
+use bytes::Bytes;
+use quorate_client::wire::{
+    BucketRequest, Condition, ErrorBody, ErrorCode, GetRequest, KeysRequest, Request, Response,
+    RingReply, WriteRequest,
+};
+use quorate_gossip::Instant;
+use quorate_ring::NodeId;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use crate::{
+    bucket::{Bucket, check_quorum},
+    causality::{Context, OpId},
+    coordinator::{
+        Operation,
+        catalogue::CatalogueOp,
+        explain::ExplainOp,
+        forward::ForwardOp,
+        read::ReadOp,
+        scan::{ScanOp, parse_cursor},
+        status::StatusOp,
+        write::{Plan, WriteOp},
+    },
+    core::{Core, Origin},
+    message::{Principal, Role, RpcId},
+    node::{Node, refuse},
+    replica::Precondition,
+};
+
+/// Longest key in bytes.
+pub const KEY_BYTES_MAX: usize = 4_096;
+/// Most keys in one page.
+pub const KEYS_PAGE_MAX: u32 = 1_000;
+
+fn invalid(message: impl Into<String>) -> ErrorBody {
+    ErrorBody::new(ErrorCode::InvalidArgument, message)
+}
+
+fn needed_role(request: &Request) -> Role {
+    match request {
+        Request::Put(_) | Request::Delete(_) => Role::Write,
+        Request::Bucket(bucket) if !matches!(bucket.verb.as_str(), "show" | "list") => Role::Admin,
+        Request::Get(_)
+        | Request::Keys(_)
+        | Request::Explain(_)
+        | Request::Bucket(_)
+        | Request::Ring
+        | Request::Status => Role::Read,
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), ErrorBody> {
+    if key.is_empty() || KEY_BYTES_MAX < key.len() {
+        let length = key.len();
+        return Err(invalid(format!(
+            "a key is 1 to {KEY_BYTES_MAX} bytes long, not {length}"
+        )));
+    }
+    Ok(())
+}
+
+impl Node {
+    pub(crate) fn begin(&mut self, origin: Origin, principal: &Principal, request: Request) {
+        let role = needed_role(&request);
+        if principal.role < role {
+            let message = format!(
+                "this needs the role {role:?}; the certificate of {:?} has {:?}",
+                principal.name, principal.role
+            );
+            self.core
+                .reply(origin, refuse(ErrorCode::Denied, message.to_lowercase()));
+            return;
+        }
+        let result = match request {
+            Request::Get(get) => self.begin_get(origin, get),
+            Request::Put(write) => self.begin_put(origin, principal, write),
+            Request::Delete(write) => self.begin_delete(origin, principal, write),
+            Request::Keys(keys) => self.begin_keys(origin, keys),
+            Request::Explain(explain) => {
+                let place = self.place(&explain.bucket, &explain.key);
+                place.map(|(_, place)| {
+                    let key = self.core.op_key();
+                    let deadline = self.core.deadline(explain.timeout_ms);
+                    let op = ExplainOp::start(&mut self.core, key, origin, place, deadline);
+                    self.run(key, Operation::Explain(Box::new(op)));
+                })
+            }
+            Request::Bucket(bucket) => self.begin_bucket(origin, &bucket),
+            Request::Ring => {
+                let reply = RingReply {
+                    ring: self.core.ring.to_bytes().into(),
+                    state: "stable".to_owned(),
+                };
+                self.core.reply(origin, Response::Ring(reply));
+                Ok(())
+            }
+            Request::Status => {
+                let me = self.core.me;
+                let members = self.core.ring.members().iter().map(|member| member.id);
+                let others: Vec<NodeId> = members.filter(|id| *id != me).collect();
+                let key = self.core.op_key();
+                let none = others.is_empty();
+                let wait = if none {
+                    self.core.now.mono
+                } else {
+                    self.status_deadline()
+                };
+                let op = StatusOp::start(&mut self.core, key, Some(origin), others, wait);
+                self.run(key, Operation::Status(Box::new(op)));
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            self.core.reply(origin, Response::Error(error));
+        }
+    }
+
+    fn status_deadline(&self) -> Instant {
+        self.core.now.mono + self.core.limits.status_wait
+    }
+
+    fn place(
+        &self,
+        bucket: &str,
+        key: &Bytes,
+    ) -> Result<(Bucket, (crate::replica::Address, Vec<NodeId>)), ErrorBody> {
+        check_key(key)?;
+        let bucket = self.core.catalogue.find(bucket)?;
+        let place = self.core.locate(&bucket, key);
+        Ok((bucket, place))
+    }
+
+    fn begin_get(&mut self, origin: Origin, get: GetRequest) -> Result<(), ErrorBody> {
+        let (bucket, place) = self.place(&get.bucket, &get.key)?;
+        let info = &bucket.info;
+        let r = get.r.unwrap_or(info.r);
+        let pr = get.pr.unwrap_or(info.pr);
+        check_quorum("r", r, 1, info.n)?;
+        check_quorum("pr", pr, 0, info.n)?;
+        let key = self.core.op_key();
+        let deadline = self.core.deadline(get.timeout_ms);
+        let core = &mut self.core;
+        if let Some(op) = ReadOp::client(core, key, origin, bucket, r.max(pr), place, deadline) {
+            self.run(key, Operation::Read(Box::new(op)));
+        }
+        Ok(())
+    }
+
+    fn begin_put(
+        &mut self,
+        origin: Origin,
+        principal: &Principal,
+        write: WriteRequest,
+    ) -> Result<(), ErrorBody> {
+        if write.value.is_none() {
+            return Err(invalid("a put needs a value"));
+        }
+        let deadline = self.core.deadline(write.timeout_ms);
+        self.begin_write(origin, principal, write, deadline)
+    }
+
+    fn begin_delete(
+        &mut self,
+        origin: Origin,
+        principal: &Principal,
+        write: WriteRequest,
+    ) -> Result<(), ErrorBody> {
+        if write.value.is_some() {
+            return Err(invalid("a delete has no value"));
+        }
+        let deadline = self.core.deadline(write.timeout_ms);
+        self.begin_write(origin, principal, write, deadline)
+    }
+
+    /// A peer hands on a write because this node is a replica of its key.
+    pub(crate) fn begin_forwarded(
+        &mut self,
+        from: NodeId,
+        rpc: RpcId,
+        principal: &Principal,
+        write: WriteRequest,
+        deadline: Instant,
+    ) {
+        let origin = Origin::Peer { node: from, rpc };
+        if let Err(error) = self.begin_write(origin, principal, write, deadline) {
+            self.core.reply(origin, Response::Error(error));
+        }
+    }
+
+    fn begin_write(
+        &mut self,
+        origin: Origin,
+        principal: &Principal,
+        write: WriteRequest,
+        deadline: Instant,
+    ) -> Result<(), ErrorBody> {
+        let plan = self.plan(principal, &write, deadline)?;
+        let key = self.core.op_key();
+        let core = &mut self.core;
+        if plan.replicas.contains(&core.me) {
+            let mut spawn = Vec::new();
+            let op = WriteOp::start(core, key, origin, plan, &mut spawn);
+            if let Some(op) = op {
+                self.run(key, Operation::Write(Box::new(op)));
+            }
+            for (key, operation) in spawn {
+                self.run(key, operation);
+            }
+            return Ok(());
+        }
+        if matches!(origin, Origin::Peer { .. }) {
+            let message = "this node holds no replica of that key in its ring";
+            return Err(ErrorBody::new(ErrorCode::Unavailable, message));
+        }
+        let principal = principal.clone();
+        let replicas = plan.replicas;
+        let op = ForwardOp::start(core, key, origin, principal, write, replicas, deadline);
+        if let Some(op) = op {
+            self.run(key, Operation::Forward(Box::new(op)));
+        }
+        Ok(())
+    }
+
+    fn plan(
+        &self,
+        principal: &Principal,
+        write: &WriteRequest,
+        deadline: Instant,
+    ) -> Result<Plan, ErrorBody> {
+        let (bucket, (address, replicas)) = self.place(&write.bucket, &write.key)?;
+        let info = &bucket.info;
+        let size = write.value.as_ref().map_or(0, Bytes::len);
+        let most = info.value_bytes_max as usize;
+        if most < size {
+            return Err(invalid(format!(
+                "a value in bucket {:?} has at most {} bytes, not {size}",
+                info.name, info.value_bytes_max
+            )));
+        }
+        let (w, pw) = (write.w.unwrap_or(info.w), write.pw.unwrap_or(info.pw));
+        check_quorum("w", w, 1, info.n)?;
+        check_quorum("pw", pw, 0, info.n)?;
+        let id: [u8; 16] = write.op_id[..]
+            .try_into()
+            .map_err(|_| invalid("an operation id is 16 bytes long"))?;
+        let context = self.context(&bucket, write)?;
+        let precondition = match write.condition {
+            Condition::None => Precondition::None,
+            Condition::IfMatch if write.context.is_none() => {
+                return Err(invalid("if-match needs a context"));
+            }
+            Condition::IfMatch => Precondition::Match,
+            Condition::IfAbsent => Precondition::Absent,
+        };
+        let ttl_ms = write.ttl_ms.unwrap_or(info.ttl_ms);
+        let wall_ms = self.core.now.wall_ms;
+        let expires =
+            (ttl_ms != 0 && write.value.is_some()).then(|| wall_ms.saturating_add(ttl_ms));
+        Ok(Plan {
+            address,
+            replicas,
+            op: OpId {
+                principal: xxh3_64(principal.name.as_bytes()),
+                id: u128::from_be_bytes(id),
+            },
+            request_hash: request_hash(write),
+            context,
+            value: write.value.clone(),
+            expires_at_ms: expires,
+            precondition,
+            retry: write.retry,
+            w,
+            pw,
+            deadline,
+            bucket,
+        })
+    }
+
+    fn context(&self, bucket: &Bucket, write: &WriteRequest) -> Result<Context, ErrorBody> {
+        let Some(sealed) = &write.context else {
+            return Ok(Context::default());
+        };
+        let core = &self.core;
+        let opened = core
+            .context_key
+            .open(core.cluster, bucket.id.0, &write.key, sealed);
+        opened.map_err(|error| {
+            let key = Core::show_key(&write.key);
+            let message = format!("bad context for key {key}: {error}; read the key again");
+            ErrorBody::new(ErrorCode::BadContext, message)
+        })
+    }
+
+    fn begin_keys(&mut self, origin: Origin, keys: KeysRequest) -> Result<(), ErrorBody> {
+        let bucket = self.core.catalogue.find(&keys.bucket)?;
+        if keys.limit == 0 || KEYS_PAGE_MAX < keys.limit {
+            return Err(invalid(format!(
+                "limit is 1 to {KEYS_PAGE_MAX}, not {}",
+                keys.limit
+            )));
+        }
+        let after = if keys.cursor.is_empty() {
+            None
+        } else {
+            Some(parse_cursor(keys.cursor).ok_or_else(|| invalid("that is not a cursor"))?)
+        };
+        let key = self.core.op_key();
+        let deadline = self.core.deadline(keys.timeout_ms);
+        let range = crate::coordinator::scan::Wanted {
+            bucket,
+            prefix: keys.prefix,
+            limit: keys.limit as usize,
+            after,
+        };
+        let op = ScanOp::start(&mut self.core, key, origin, range, deadline);
+        self.run(key, Operation::Scan(Box::new(op)));
+        Ok(())
+    }
+
+    fn begin_bucket(&mut self, origin: Origin, request: &BucketRequest) -> Result<(), ErrorBody> {
+        let core = &mut self.core;
+        let (me, most) = (core.me, core.ring.replicas_max());
+        let name = request.name.as_str();
+        let mut next = core.catalogue.clone();
+        let info = match request.verb.as_str() {
+            "list" => {
+                let response = Response::Buckets(core.catalogue.list());
+                core.reply(origin, response);
+                return Ok(());
+            }
+            "show" => {
+                let response = Response::Buckets(vec![core.catalogue.find(name)?.info]);
+                core.reply(origin, response);
+                return Ok(());
+            }
+            "create" => next.create(me, name, &request.options, most)?,
+            "set" => next.set(me, name, &request.options, most)?,
+            "drop" => next.drop_bucket(me, name)?,
+            other => return Err(invalid(format!("buckets know no verb {other:?}"))),
+        };
+        let members: Vec<NodeId> = core.ring.members().iter().map(|member| member.id).collect();
+        let up = members.iter().filter(|id| core.is_up(**id)).count();
+        if 2 * up <= members.len() {
+            let message = format!(
+                "{up} of {} members are up, a majority is needed to change buckets",
+                members.len()
+            );
+            return Err(ErrorBody::new(ErrorCode::Unavailable, message));
+        }
+        core.catalogue = next;
+        let key = core.op_key();
+        let deadline = core.deadline(request.timeout_ms);
+        let op = CatalogueOp::start(core, key, origin, info, deadline);
+        self.run(key, Operation::Catalogue(Box::new(op)));
+        self.store_catalogue(Some(key));
+        Ok(())
+    }
+}
+
+/// Tells a retry from another request under the same operation id. Never zero.
+fn request_hash(write: &WriteRequest) -> u64 {
+    let mut hash = Xxh3::new();
+    let value = write.value.as_deref();
+    hash.update(&[u8::from(value.is_some()), u8::from(write.context.is_some())]);
+    hash.update(&(value.map_or(0, <[u8]>::len) as u64).to_le_bytes());
+    hash.update(value.unwrap_or_default());
+    hash.update(write.context.as_deref().unwrap_or_default());
+    hash.digest().max(1)
+}
