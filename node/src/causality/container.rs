@@ -61,6 +61,17 @@ pub struct RecentOp {
     pub at_ms: u64,
 }
 
+impl RecentOp {
+    /// What two accounts of one operation add up to.
+    fn merged(self, other: Self) -> Self {
+        Self {
+            op: self.op,
+            request_hash: self.request_hash.max(other.request_hash),
+            at_ms: self.at_ms.max(other.at_ms),
+        }
+    }
+}
+
 /// One dot names two different versions: something minted it twice, or corrupted it unseen. The
 /// key must be set aside; neither version may be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -267,15 +278,7 @@ impl Container {
     }
 
     fn sync_recent(&mut self, theirs: &[RecentOp], gone: &[RecentOp]) -> bool {
-        let mut changed = false;
-        if self.recent.is_empty() && gone.is_empty() && !theirs.is_empty() {
-            self.recent.extend_from_slice(theirs);
-            changed = true;
-        } else {
-            for known in theirs {
-                changed |= self.remember(*known);
-            }
-        }
+        let mut changed = self.merge_recent(theirs);
         for known in gone {
             // A duplicate of a live version was dropped, not superseded.
             if !self.siblings.iter().any(|(_, live)| live.op == known.op) {
@@ -286,15 +289,34 @@ impl Container {
         changed
     }
 
+    fn merge_recent(&mut self, theirs: &[RecentOp]) -> bool {
+        if theirs.is_empty() || self.recent == theirs {
+            return false;
+        }
+        let ours = mem::take(&mut self.recent);
+        self.recent.reserve(ours.len() + theirs.len());
+        let mut theirs = theirs.iter().peekable();
+        let mut changed = false;
+        for known in ours {
+            while let Some(new) = theirs.next_if(|their| their.op < known.op) {
+                changed = true;
+                self.recent.push(*new);
+            }
+            let twin = theirs.next_if(|their| their.op == known.op);
+            let merged = twin.map_or(known, |twin| known.merged(*twin));
+            changed |= merged != known;
+            self.recent.push(merged);
+        }
+        changed |= theirs.peek().is_some();
+        self.recent.extend(theirs);
+        changed
+    }
+
     fn remember(&mut self, known: RecentOp) -> bool {
         match self.recent.binary_search_by(|held| held.op.cmp(&known.op)) {
             Ok(index) => {
                 let held = &mut self.recent[index];
-                let merged = RecentOp {
-                    op: held.op,
-                    request_hash: held.request_hash.max(known.request_hash),
-                    at_ms: held.at_ms.max(known.at_ms),
-                };
+                let merged = held.merged(known);
                 mem::replace(held, merged) != merged
             }
             Err(index) => {

@@ -29,8 +29,10 @@ const HAS_EXPIRY: u8 = 2;
 /// Least and most bytes of a version, its value apart.
 const SIBLING_BYTES_MIN: usize = 36;
 const SIBLING_BYTES_MAX: usize = 33 + 5 * 10;
-const RECENT_BYTES_MIN: usize = 33;
-const RECENT_BYTES_MAX: usize = 32 + 10;
+const RECENT_GROUP_BYTES_MIN: usize = 8 + 1 + RECENT_BYTES_MIN;
+const RECENT_BYTES_MIN: usize = 16 + 8 + 1;
+/// With a group of its own.
+const RECENT_BYTES_MAX: usize = 8 + 1 + 16 + 8 + 10;
 
 /// What a replica stores of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,11 +99,7 @@ pub fn encode(bucket: u64, key: &[u8], record: &Record) -> Bytes {
     for (dot, sibling) in container.siblings() {
         put_sibling(&mut out, container.clock(), dot, sibling);
     }
-    codec::put_count(&mut out, container.recent().len());
-    for known in container.recent() {
-        put_op(&mut out, known.op, known.request_hash);
-        codec::put_varint(&mut out, known.at_ms);
-    }
+    put_recent(&mut out, container.recent());
     let crc = checksum(bucket, key, &out);
     out[3..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
     out.freeze()
@@ -133,7 +131,9 @@ fn put_sibling(out: &mut BytesMut, clock: &Clock, dot: Dot, sibling: &Sibling) {
         0
     };
     out.put_u8(value | expiry);
-    put_op(out, sibling.op, sibling.request_hash);
+    out.put_u64_le(sibling.op.principal);
+    out.put_u128_le(sibling.op.id);
+    out.put_u64_le(sibling.request_hash);
     codec::put_varint(out, sibling.written_at_ms);
     if let Some(at) = sibling.expires_at_ms {
         codec::put_varint(out, at);
@@ -144,10 +144,24 @@ fn put_sibling(out: &mut BytesMut, clock: &Clock, dot: Dot, sibling: &Sibling) {
     }
 }
 
-fn put_op(out: &mut BytesMut, op: OpId, request_hash: u64) {
-    out.put_u64_le(op.principal);
-    out.put_u128_le(op.id);
-    out.put_u64_le(request_hash);
+/// Operations by principal, their times counted back from the newest: a key that is written often
+/// has many of them.
+fn put_recent(out: &mut BytesMut, recent: &[RecentOp]) {
+    let groups = || recent.chunk_by(|a, b| a.op.principal == b.op.principal);
+    codec::put_count(out, groups().count());
+    let Some(newest) = recent.iter().map(|known| known.at_ms).max() else {
+        return;
+    };
+    codec::put_varint(out, newest);
+    for group in groups() {
+        out.put_u64_le(group[0].op.principal);
+        codec::put_count(out, group.len());
+        for known in group {
+            out.put_u128_le(known.op.id);
+            out.put_u64_le(known.request_hash);
+            codec::put_varint(out, newest - known.at_ms);
+        }
+    }
 }
 
 /// Over everything but the checksum itself.
@@ -209,7 +223,11 @@ fn read_siblings(
         if flags & !(HAS_VALUE | HAS_EXPIRY) != 0 {
             return Err(Malformed);
         }
-        let (op, request_hash) = read_op(reader)?;
+        let op = OpId {
+            principal: u64::from_le_bytes(reader.array()?),
+            id: u128::from_le_bytes(reader.array()?),
+        };
+        let request_hash = u64::from_le_bytes(reader.array()?);
         let written_at_ms = reader.varint()?;
         let has_expiry = flags & HAS_EXPIRY != 0;
         let expires_at_ms = has_expiry.then(|| reader.varint()).transpose()?;
@@ -232,25 +250,33 @@ fn read_siblings(
 }
 
 fn read_recent(reader: &mut Reader<'_>) -> Result<Vec<RecentOp>, Malformed> {
-    let count = reader.count(RECENT_BYTES_MIN)?;
-    let mut recent = Vec::with_capacity(count);
-    for _ in 0..count {
-        let (op, request_hash) = read_op(reader)?;
-        recent.push(RecentOp {
-            op,
-            request_hash,
-            at_ms: reader.varint()?,
-        });
+    let groups = reader.count(RECENT_GROUP_BYTES_MIN)?;
+    let mut recent = Vec::new();
+    if groups == 0 {
+        return Ok(recent);
     }
-    Ok(recent)
-}
-
-fn read_op(reader: &mut Reader<'_>) -> Result<(OpId, u64), Malformed> {
-    let op = OpId {
-        principal: u64::from_le_bytes(reader.array()?),
-        id: u128::from_le_bytes(reader.array()?),
-    };
-    Ok((op, u64::from_le_bytes(reader.array()?)))
+    let newest = reader.varint()?;
+    let (mut found_newest, mut before) = (false, None);
+    for _ in 0..groups {
+        let principal = u64::from_le_bytes(reader.array()?);
+        let count = reader.count(RECENT_BYTES_MIN)?;
+        if count == 0 || before.replace(principal) == Some(principal) {
+            return Err(Malformed);
+        }
+        recent.reserve(count);
+        for _ in 0..count {
+            let id = u128::from_le_bytes(reader.array()?);
+            let request_hash = u64::from_le_bytes(reader.array()?);
+            let age = reader.varint()?;
+            found_newest |= age == 0;
+            recent.push(RecentOp {
+                op: OpId { principal, id },
+                request_hash,
+                at_ms: newest.checked_sub(age).ok_or(Malformed)?,
+            });
+        }
+    }
+    found_newest.then_some(recent).ok_or(Malformed)
 }
 
 #[cfg(test)]

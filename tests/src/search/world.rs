@@ -300,13 +300,16 @@ impl State {
     pub(super) fn broken(&self, setting: &Setting<'_>, pool: &Pool) -> Option<Broken> {
         let mut union = Container::new();
         let mut events = 0;
-        // Twice, so that what one node knows reaches what was merged before it.
-        for id in self.nodes.iter().chain(&self.nodes).map(|node| node.latest) {
-            events |= pool.events(id);
-            if let Some(container) = pool.container(id)
-                && union.sync(container).is_err()
-            {
-                return Some(Broken::DotReused);
+        // Twice for operation ids, so that what one node knows reaches what was merged before it.
+        let rounds = if setting.faults.retries { 2 } else { 1 };
+        for _ in 0..rounds {
+            for node in &self.nodes {
+                if let Some(known) = pool.get(node.latest) {
+                    events |= known.events;
+                    if union.sync(&known.container).is_err() {
+                        return Some(Broken::DotReused);
+                    }
+                }
             }
         }
         let known = |write: &u8| events >> write & 1 == 1;
