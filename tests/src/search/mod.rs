@@ -56,7 +56,7 @@ impl fmt::Display for Reports {
 /// fault family if none is, else those that need the rules. Families whose states are more
 /// numerous are searched some steps less deep (see [`Faults::shorter`]), all side by side.
 ///
-/// All rules, on two cores: depth 9 takes about ten seconds, depth 10 a minute and 1.5 GB.
+/// All rules, on two idle cores: depth 9 takes about ten seconds, depth 10 under a minute.
 ///
 /// # Panics
 ///
@@ -86,7 +86,8 @@ fn one_family(faults: Faults, depth: usize, rules_off: &[Rule]) -> Report {
 }
 
 /// Searches all histories of up to `depth` steps in which requests are repeated at any node: each
-/// must take effect once, and none may be lost. Depth 9 takes a few seconds.
+/// must take effect once, and none may be lost. Depth 9 takes a few seconds, depth 10 half a
+/// minute; see [`Faults::shorter`].
 #[must_use]
 pub fn retries(depth: usize) -> Reports {
     let families = vec![one_family(Faults::RETRIES, depth, &[])];

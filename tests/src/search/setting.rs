@@ -38,6 +38,7 @@ impl Faults {
     pub const HAND_OFF: Self = Self {
         name: "hand-off and drop",
         hand_off: true,
+        shorter: 2,
         ..Self::NONE
     };
     /// One node loses the key.
@@ -62,10 +63,13 @@ impl Faults {
         shorter: 3,
         ..Self::NONE
     };
-    /// Repeated requests.
+    /// Repeated requests. No replica forgets here: one that lost the key with the ids of what it
+    /// had replaced, and was the only one to hold them, applies a late repetition again.
     pub const RETRIES: Self = Self {
         name: "requests repeated elsewhere",
+        hand_off: true,
         retries: true,
+        shorter: 2,
         writes: 3,
         ..Self::NONE
     };
