@@ -165,8 +165,9 @@ impl Container {
     /// Its clock is the container's clock, which looks like more than the listed versions: it also
     /// covers every dot that was superseded before. That is safe for one reason. A version the
     /// clock covers and the list lacks was let go by this state, and it is let go only when a
-    /// write, or the chain of writes after it, had seen it; the end of that chain is in the list
-    /// (or an ancestor of something in the list). So whoever replaces the list replaces nothing
+    /// write, or the chain of writes after it, had seen it, or when it was a duplicate of a
+    /// listed version's request; the end of every such chain is in the list. So whoever replaces
+    /// the list replaces nothing
     /// that was not replaced already. A live version that this state never saw is not covered: its
     /// dot (a, n) is above the clock's entry for a, because an actor's dots are minted one after
     /// the other from a state that holds the earlier ones, and [`super::rules`] end the actor when
