@@ -167,11 +167,10 @@ impl Container {
     /// clock covers and the list lacks was let go by this state, and it is let go only when a
     /// write, or the chain of writes after it, had seen it, or when it was a duplicate of a
     /// listed version's request; the end of every such chain is in the list. So whoever replaces
-    /// the list replaces nothing
-    /// that was not replaced already. A live version that this state never saw is not covered: its
-    /// dot (a, n) is above the clock's entry for a, because an actor's dots are minted one after
-    /// the other from a state that holds the earlier ones, and [`super::rules`] end the actor when
-    /// that can no longer be proved.
+    /// the list replaces nothing that was not replaced already. A live version that this state
+    /// never saw is not covered: its dot (a, n) is above the clock's entry for a, because an
+    /// actor's dots are minted one after the other from a state that holds the earlier ones, and
+    /// [`super::rules`] end the actor when that can no longer be proved.
     ///
     /// It follows that a context must be taken from the very container that is listed, whole:
     /// the clock of a later state with an earlier list covers versions nobody was shown, and so
