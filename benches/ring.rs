@@ -23,7 +23,7 @@ fn lookup(c: &mut Criterion) {
         });
     });
     c.bench_function("place 30 nodes on 1024 partitions", |b| {
-        b.iter(|| self::ring(30, 1024))
+        b.iter(|| self::ring(30, 1024));
     });
 }
 

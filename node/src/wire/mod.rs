@@ -1,7 +1,7 @@
 //! What nodes say to each other, as bytes.
 //!
 //! Decides the number and the body of every [`Message`]: a frame of the shared
-//! [`frame`](quorate_client::wire::frame) layout whose id is the message's [`RpcId`] and whose body
+//! [`quorate_client::wire::frame`] layout whose id is the message's [`RpcId`] and whose body
 //! is a MessagePack map. Hot messages have names of one letter; every name, number and code here is
 //! given out once and never changes its meaning. A reader skips names it does not know.
 //!
