@@ -1,0 +1,142 @@
+//! Reading a key, and asking about one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    Client, Context,
+    call::Effect,
+    client::{context_of, unexpected},
+    error::ReadError,
+    wire::{ExplainReply, ExplainRequest, GetReply, GetRequest, Request, Response, Version},
+};
+
+/// What a get found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Got {
+    /// Live values; several when they were written concurrently, none when there is no such key.
+    pub siblings: Vec<Version>,
+    /// For the next write of this key. Also there for a deleted key.
+    pub context: Option<Context>,
+    /// Replicas asked.
+    pub asked: u8,
+    /// Replicas that answered in time.
+    pub answered: u8,
+}
+
+impl Got {
+    /// The value, if there is exactly one.
+    #[must_use]
+    pub fn value(&self) -> Option<&Bytes> {
+        match &self.siblings[..] {
+            [one] => one.value.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl From<GetReply> for Got {
+    fn from(reply: GetReply) -> Self {
+        Self {
+            siblings: reply.siblings,
+            context: context_of(reply.context),
+            asked: reply.asked,
+            answered: reply.answered,
+        }
+    }
+}
+
+/// A get, not yet sent.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is read until it is sent"]
+pub struct Get<'a> {
+    client: &'a Client,
+    request: GetRequest,
+    timeout: Option<Duration>,
+}
+
+impl<'a> Get<'a> {
+    pub(crate) fn new(client: &'a Client, bucket: String, key: Bytes) -> Self {
+        let request = GetRequest {
+            bucket,
+            key,
+            ..GetRequest::default()
+        };
+        Self {
+            client,
+            request,
+            timeout: None,
+        }
+    }
+
+    /// Replicas that must answer.
+    pub const fn r(mut self, r: u8) -> Self {
+        self.request.r = Some(r);
+        self
+    }
+
+    /// How many of those must be primaries.
+    pub const fn pr(mut self, pr: u8) -> Self {
+        self.request.pr = Some(pr);
+        self
+    }
+
+    /// Time it has.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Reads.
+    pub async fn send(self) -> Result<Got, ReadError> {
+        let request = Request::Get(self.request);
+        let call = self.client.call(request, Effect::Read, self.timeout);
+        let response = call.await?;
+        let Response::Got(reply) = response else {
+            return Err(unexpected(&response).into());
+        };
+        Ok(reply.into())
+    }
+}
+
+/// An explain, not yet sent.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked until it is sent"]
+pub struct Explain<'a> {
+    client: &'a Client,
+    request: ExplainRequest,
+    timeout: Option<Duration>,
+}
+
+impl<'a> Explain<'a> {
+    pub(crate) fn new(client: &'a Client, bucket: String, key: Bytes) -> Self {
+        let request = ExplainRequest {
+            bucket,
+            key,
+            timeout_ms: 0,
+        };
+        Self {
+            client,
+            request,
+            timeout: None,
+        }
+    }
+
+    /// Time it has.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Asks.
+    pub async fn send(self) -> Result<ExplainReply, ReadError> {
+        let request = Request::Explain(self.request);
+        let call = self.client.call(request, Effect::Read, self.timeout);
+        let response = call.await?;
+        let Response::Explained(reply) = response else {
+            return Err(unexpected(&response).into());
+        };
+        Ok(reply)
+    }
+}
