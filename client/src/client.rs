@@ -105,7 +105,8 @@ impl Client {
     /// Closes all connections, for this clone and all others, and waits until the nodes know.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) {
     /// client.close().await;
     /// # }
     /// ```
@@ -116,7 +117,8 @@ impl Client {
     /// Reads a key: all its siblings, and a context for the next write.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::ReadError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), ReadError> {
     /// let got = client.get("default", "greeting").r(2).send().await?;
     /// for sibling in &got.siblings {
     ///     println!("{:?}", sibling.value);
@@ -131,7 +133,8 @@ impl Client {
     /// Writes a value. Without a context it stands beside whatever is there, as a sibling.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
     /// let got = client.get("default", "greeting").send().await?;
     /// let mut put = client.put("default", "greeting", "good morning").w(2);
     /// if let Some(context) = &got.context {
@@ -153,7 +156,8 @@ impl Client {
     /// Deletes what a context covers; without one, blindly, whatever the coordinator holds then.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
     /// if let Some(context) = client.get("default", "greeting").send().await?.context {
     ///     client.delete("default", "greeting").context(&context).send().await?;
     /// }
@@ -167,7 +171,8 @@ impl Client {
     /// Lists a bucket's keys, in no useful order, page by page as they are asked for.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::ReadError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), ReadError> {
     /// let mut keys = client.keys("default").prefix("user/");
     /// while let Some(key) = keys.next().await {
     ///     println!("{:?}", key?);
@@ -182,7 +187,8 @@ impl Client {
     /// Asks every replica of a key what it holds.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::ReadError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), ReadError> {
     /// let explained = client.explain("default", "greeting").send().await?;
     /// for replica in &explained.replicas {
     ///     println!("{} {}: {}", replica.node, replica.role, replica.state);
@@ -197,7 +203,8 @@ impl Client {
     /// Makes a bucket.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::WriteError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), WriteError> {
     /// use quorate_client::wire::BucketOptions;
     ///
     /// let options = BucketOptions { n: Some(3), w: Some(3), ..BucketOptions::default() };
@@ -220,7 +227,8 @@ impl Client {
     /// Changes settings of a bucket; those left out stay as they are.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::WriteError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), WriteError> {
     /// use quorate_client::wire::BucketOptions;
     ///
     /// let options = BucketOptions { sloppy: Some(false), ..BucketOptions::default() };
@@ -242,7 +250,8 @@ impl Client {
     /// Drops a bucket with everything in it.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::WriteError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), WriteError> {
     /// client.drop_bucket("carts").await?;
     /// # Ok(())
     /// # }
@@ -257,7 +266,8 @@ impl Client {
     /// A bucket's settings.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::ReadError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), ReadError> {
     /// println!("n is {}", client.bucket("default").await?.n);
     /// # Ok(())
     /// # }
@@ -271,7 +281,8 @@ impl Client {
     /// All buckets.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::ReadError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), ReadError> {
     /// for bucket in client.buckets().await? {
     ///     println!("{}", bucket.name);
     /// }
@@ -286,7 +297,8 @@ impl Client {
     /// The ring as the node asked knows it.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::ReadError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), ReadError> {
     /// let info = client.ring().await?;
     /// println!("{} members, {}", info.ring.members().len(), info.state);
     /// # Ok(())
@@ -307,7 +319,8 @@ impl Client {
     /// The cluster as the node asked sees it.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::ReadError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), ReadError> {
     /// for node in client.status().await?.nodes {
     ///     println!("{} is {}", node.name, node.state);
     /// }
@@ -325,7 +338,8 @@ impl Client {
     /// A new random operation id, for a write that may have to be sent again by another process.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::WriteError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), WriteError> {
     /// let id = client.op_id();
     /// client.put("default", "greeting", "hello").op_id(id).send().await?;
     /// # Ok(())

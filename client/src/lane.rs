@@ -1,8 +1,8 @@
 //! One live connection to one node: a long stream with many frames each way.
 //!
-//! Callers encode straight into the lane's outgoing buffer and wait on a slot of their own; one task
-//! writes whatever has gathered in one go, another reads and hands out answers by request id. How
-//! many callers there are, and so how large buffer and slots grow, is bounded by the pool. The
+//! Callers encode straight into the lane's outgoing buffer and wait on a slot of their own; one
+//! task writes whatever has gathered in one go, another reads and hands out answers by request id.
+//! How many callers there are, and so how large buffer and slots grow, is bounded by the pool. The
 //! lane does not reconnect: once closed, it stays closed, and everyone who waits is told.
 
 use std::{

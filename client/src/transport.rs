@@ -65,7 +65,7 @@ fn common(idle: Duration) -> TransportConfig {
         .initial_rtt(INITIAL_RTT)
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
         .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
-        // Without it each packet is a system call of its own: two to three times the processor time.
+        // Without it each packet is a system call: two to three times the processor time.
         .enable_segmentation_offload(true);
     config
 }

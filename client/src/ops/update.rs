@@ -22,7 +22,8 @@ impl Client {
     /// what is there then, until the client's timeout is up: `merge` may run several times.
     ///
     /// ```no_run
-    /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::UpdateError> {
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), UpdateError> {
     /// // A set of words, kept as lines: siblings are united, then one word is added.
     /// client
     ///     .update("default", "words", |siblings| {

@@ -138,9 +138,8 @@ macro_rules! write_options {
             /// certain.
             ///
             /// ```no_run
-            /// # async fn example(client: quorate_client::Client) -> Result<(), Box<dyn std::error::Error>> {
-            /// use quorate_client::WriteError;
-            ///
+            /// # use quorate_client::*;
+            /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
             /// let got = client.get("default", "k").send().await?;
             /// let Some(context) = got.context else { return Ok(()) };
             #[doc = concat!("let write = client.", $verb, ".if_match(&context);")]
@@ -160,7 +159,8 @@ macro_rules! write_options {
             /// Only if no live value exists. Advisory, as [`if_match`](Self::if_match).
             ///
             /// ```no_run
-            /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::WriteError> {
+            /// # use quorate_client::*;
+            /// # async fn example(client: Client) -> Result<(), WriteError> {
             #[doc = concat!("client.", $verb, ".if_absent().send().await?;")]
             /// # Ok(())
             /// # }

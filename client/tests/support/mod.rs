@@ -5,7 +5,9 @@
     unreachable_pub,
     reason = "each test program uses what it needs"
 )]
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
+
+pub mod server;
 
 use quorate_client::tls::{Credentials, Identity, Role};
 use rcgen::{
