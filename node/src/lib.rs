@@ -20,6 +20,8 @@
 pub mod api;
 pub mod bucket;
 pub mod causality;
+#[cfg(feature = "shell")]
+pub mod config;
 mod coordinator;
 mod core;
 pub mod event;
@@ -30,5 +32,7 @@ pub mod node;
 mod peers;
 mod replica;
 pub mod request;
+#[cfg(feature = "shell")]
+pub mod shell;
 pub mod store;
 pub mod wire;

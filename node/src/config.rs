@@ -1,0 +1,361 @@
+//! What an operator decides about one node: `node.toml`.
+//!
+//! Unknown keys are refused, paths are relative to the file, and [`NodeConfig::validate`] tells
+//! all problems at once. What all nodes must agree on (cluster, members) is repeated in every
+//! node's file for now; the ring stored in the data directory is compared with it at every start.
+//!
+//! Reading the file is the caller's: nothing here touches the outside world.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use quorate_ring::{Member, MemberError, NodeId, PARTITIONS_MAX, PARTITIONS_MIN, Partitions};
+use serde::{Deserialize, Serialize};
+
+use crate::store::Durability;
+
+/// One node's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The node's name: the one in its certificate and in `members`.
+    pub name: String,
+    /// Where to listen for QUIC. Loopback unless told otherwise.
+    #[serde(default = "default_listen")]
+    pub listen: String,
+    /// The address that others dial, if it is not `listen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// Where to serve health and metrics, unencrypted: loopback unless told otherwise.
+    #[serde(default = "default_http")]
+    pub http: String,
+    /// Everything the node must not forget.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// The node's zone; must be what `members` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The node's weight; must be what `members` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// When a write is acknowledged.
+    #[serde(default)]
+    pub durability: DurabilityMode,
+    /// Milliseconds between syncs with durability `interval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u64>,
+    /// Certificates and keys.
+    pub tls: TlsFiles,
+    /// What the cluster was founded with.
+    pub cluster: ClusterConfig,
+    /// Every node of the cluster, this one included.
+    pub members: Vec<MemberConfig>,
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DurabilityMode {
+    /// After it is synced. The default: anything else can lose acknowledged writes.
+    #[default]
+    Sync,
+    /// At once; synced every `interval_ms`.
+    Interval,
+    /// At once; synced only at a clean stop.
+    Memory,
+}
+
+/// Files that `quorate tls node` makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The cluster's authority.
+    pub ca: PathBuf,
+    /// This node's certificate.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The secret that all nodes of the cluster share.
+    pub cluster_key: PathBuf,
+}
+
+/// What all members agree on, for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// For people.
+    pub name: String,
+    /// Parts of the token space; a power of two. 256: fine-grained enough for tens of nodes.
+    #[serde(default = "default_partitions")]
+    pub partitions: u32,
+    /// Length of preference lists, and so the largest n a bucket may have.
+    #[serde(default = "default_replicas_max")]
+    pub replicas_max: u8,
+}
+
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberConfig {
+    /// Its name.
+    pub name: String,
+    /// `HOST:PORT` for QUIC.
+    pub address: String,
+    /// Where it stands; replicas go to different zones as far as possible.
+    #[serde(default = "default_zone")]
+    pub zone: String,
+    /// Its share, relative to the others.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+}
+
+fn default_listen() -> String {
+    "127.0.0.1:7400".to_owned()
+}
+
+fn default_http() -> String {
+    "127.0.0.1:8400".to_owned()
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("data")
+}
+
+const fn default_partitions() -> u32 {
+    256
+}
+
+const fn default_replicas_max() -> u8 {
+    5
+}
+
+fn default_zone() -> String {
+    "default".to_owned()
+}
+
+const fn default_weight() -> u32 {
+    1
+}
+
+/// Why a text is no configuration; the parser's message shows the line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParseError(String);
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl NodeConfig {
+    /// Reads the text of a file in directory `dir`. Not validated yet: flags may still change it.
+    pub fn parse(text: &str, dir: &Path) -> Result<Self, ParseError> {
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| ParseError(error.to_string()))?;
+        let tls = &mut config.tls;
+        for path in [
+            &mut config.data_dir,
+            &mut tls.ca,
+            &mut tls.cert,
+            &mut tls.key,
+            &mut tls.cluster_key,
+        ] {
+            *path = dir.join(&*path);
+        }
+        Ok(config)
+    }
+
+    /// Looks for everything that is wrong.
+    pub fn validate(&self) -> Result<(), Problems> {
+        let mut problems = Vec::new();
+        for (field, address) in [("listen", &self.listen), ("http", &self.http)] {
+            if address.parse::<SocketAddr>().is_err() {
+                problems.push(format!("{field} = {address:?} is not IP:PORT"));
+            }
+        }
+        match (self.durability, self.interval_ms) {
+            (DurabilityMode::Interval, None | Some(0)) => {
+                problems.push("durability = \"interval\" needs interval_ms above 0".to_owned());
+            }
+            (DurabilityMode::Sync | DurabilityMode::Memory, Some(_)) => {
+                problems.push("interval_ms means nothing without durability = \"interval\"".into());
+            }
+            (DurabilityMode::Interval, Some(_))
+            | (DurabilityMode::Sync | DurabilityMode::Memory, None) => {}
+        }
+        if Partitions::new(self.cluster.partitions).is_none() {
+            problems.push(format!(
+                "cluster.partitions = {} is not a power of two from {PARTITIONS_MIN} to \
+                 {PARTITIONS_MAX}",
+                self.cluster.partitions
+            ));
+        }
+        if self.cluster.replicas_max == 0 {
+            problems.push("cluster.replicas_max must be at least 1".to_owned());
+        }
+        self.check_members(&mut problems);
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Problems(problems))
+        }
+    }
+
+    fn check_members(&self, problems: &mut Vec<String>) {
+        let mut ids = BTreeSet::new();
+        for member in &self.members {
+            if let Err(error) = member.member() {
+                problems.push(format!("member {:?}: {error}", member.name));
+            }
+            if !is_host_and_port(&member.address) {
+                problems.push(format!(
+                    "member {:?}: address {:?} is not HOST:PORT",
+                    member.name, member.address
+                ));
+            }
+            if !ids.insert(NodeId::of_name(&member.name)) {
+                problems.push(format!("member {:?} is listed twice", member.name));
+            }
+        }
+        let Some(me) = self.members.iter().find(|member| member.name == self.name) else {
+            problems.push(format!(
+                "this node, {:?}, is not among [[members]]",
+                self.name
+            ));
+            return;
+        };
+        if let Some(zone) = &self.zone
+            && *zone != me.zone
+        {
+            let listed = &me.zone;
+            problems.push(format!("zone = {zone:?}, but [[members]] says {listed:?}"));
+        }
+        if let Some(weight) = self.weight
+            && weight != me.weight
+        {
+            let listed = me.weight;
+            problems.push(format!("weight = {weight}, but [[members]] says {listed}"));
+        }
+        if let Some(advertise) = &self.advertise
+            && *advertise != me.address
+        {
+            let listed = &me.address;
+            problems.push(format!(
+                "advertise = {advertise:?}, but [[members]] says {listed:?}"
+            ));
+        }
+    }
+
+    /// The store's word for when a write is acknowledged.
+    #[must_use]
+    pub const fn store_durability(&self) -> Durability {
+        match (self.durability, self.interval_ms) {
+            (DurabilityMode::Interval, Some(ms)) => Durability::Interval { ms },
+            (DurabilityMode::Sync | DurabilityMode::Interval, _) => Durability::Sync,
+            (DurabilityMode::Memory, _) => Durability::Memory,
+        }
+    }
+}
+
+impl MemberConfig {
+    /// The ring's form of a member.
+    pub fn member(&self) -> Result<Member, MemberError> {
+        Member::new(&self.name, &self.address, &self.zone, self.weight)
+    }
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+        name = "n1"
+        listen = "127.0.0.1:7400"
+        [tls]
+        ca = "tls/ca.pem"
+        cert = "tls/node.pem"
+        key = "tls/node.key"
+        cluster_key = "tls/cluster.key"
+        [cluster]
+        name = "dev"
+        [[members]]
+        name = "n1"
+        address = "127.0.0.1:7400"
+        [[members]]
+        name = "n2"
+        address = "localhost:7401"
+        zone = "b"
+        weight = 3
+    "#;
+
+    fn config() -> NodeConfig {
+        NodeConfig::parse(TEXT, Path::new("/etc/quorate")).unwrap()
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_defaults_are_filled_in() {
+        let config = config();
+        config.validate().unwrap();
+        assert_eq!(config.data_dir, Path::new("/etc/quorate/data"));
+        assert_eq!(config.tls.ca, Path::new("/etc/quorate/tls/ca.pem"));
+        assert_eq!(config.cluster.partitions, 256);
+        assert_eq!(config.store_durability(), Durability::Sync);
+    }
+
+    #[test]
+    fn a_key_nobody_knows_is_refused_by_name() {
+        for text in [
+            format!("datadir = \"x\"\n{TEXT}"),
+            TEXT.replace("weight = 3", "wieght = 3"),
+        ] {
+            let error = NodeConfig::parse(&text, Path::new("")).unwrap_err();
+            assert!(error.to_string().contains("unknown field"), "{error}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let mut config = config();
+        config.listen = "nowhere".to_owned();
+        config.durability = DurabilityMode::Interval;
+        config.cluster.partitions = 100;
+        config.name = "n9".to_owned();
+        config.members[1].address = "localhost".to_owned();
+        let Problems(problems) = config.validate().unwrap_err();
+        assert_eq!(problems.len(), 5, "{problems:?}");
+    }
+
+    #[test]
+    fn what_flags_say_must_agree_with_the_members() {
+        let mut config = config();
+        config.zone = Some("b".to_owned());
+        config.weight = Some(2);
+        config.advertise = Some("10.0.0.1:7400".to_owned());
+        let Problems(problems) = config.validate().unwrap_err();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+
+    #[test]
+    fn a_configuration_survives_its_text() {
+        let config = config();
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(NodeConfig::parse(&text, Path::new("")).unwrap(), config);
+    }
+}

@@ -1,0 +1,323 @@
+//! The host of the machine: brings it its inputs and carries out what it wants.
+//!
+//! Everything runs on one thread, so the node needs no queue in front of it: whoever has read a
+//! chunk from a connection hands all its frames to the node at once, and its outputs go straight
+//! into the buffers of lanes, which their writers empty in one go. The lock is never contended and
+//! never held across an `await`.
+//!
+//! Decides nothing about requests; that is the node's.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use quorate_client::wire::{ErrorBody, ErrorCode, Frame, Request, Response};
+use quorate_gossip::{Instant, State};
+use quorate_ring::{NodeId, Ring};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    clock::Clock,
+    lane::{Lane, Refused},
+    link::Link,
+    metrics::{Metrics, Op, Snapshot},
+    report::report,
+    store_thread::Store,
+};
+use crate::{
+    api::{Output, RequestId},
+    event::Event,
+    message::{Message, Principal},
+    node::Node,
+    store::Completion,
+    wire,
+};
+
+/// Groups of completions taken at once.
+const GROUPS_MAX: usize = 16;
+
+/// The node and all it touches.
+pub(super) struct Host {
+    inner: Mutex<Inner>,
+    /// The next timeout has moved closer.
+    sooner: Notify,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) ring: Arc<Ring>,
+    pub(super) cluster: u128,
+    pub(super) name: String,
+    disk_bytes: Arc<AtomicU64>,
+    /// Cancelled when the node must not go on.
+    pub(super) failed: CancellationToken,
+}
+
+struct Inner {
+    node: Node,
+    store: Store,
+    links: Arc<BTreeMap<NodeId, Arc<Link>>>,
+    waiting: HashMap<u64, Waiting>,
+    next_request: u64,
+    /// When the timer task will look again.
+    armed: Option<Instant>,
+    failure: Option<String>,
+}
+
+/// A client that waits for an answer.
+struct Waiting {
+    lane: Arc<Lane>,
+    frame: u64,
+    op: Op,
+    since: Instant,
+}
+
+/// What a host is made of.
+pub(super) struct Parts {
+    pub(super) node: Node,
+    pub(super) store: Store,
+    pub(super) links: Arc<BTreeMap<NodeId, Arc<Link>>>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) ring: Arc<Ring>,
+    pub(super) cluster: u128,
+    pub(super) name: String,
+    pub(super) disk_bytes: Arc<AtomicU64>,
+}
+
+impl Host {
+    pub(super) fn new(parts: Parts) -> Self {
+        let host = Self {
+            inner: Mutex::new(Inner {
+                node: parts.node,
+                store: parts.store,
+                links: parts.links,
+                waiting: HashMap::new(),
+                next_request: 0,
+                armed: None,
+                failure: None,
+            }),
+            sooner: Notify::new(),
+            clock: parts.clock,
+            metrics: parts.metrics,
+            ring: parts.ring,
+            cluster: parts.cluster,
+            name: parts.name,
+            disk_bytes: parts.disk_bytes,
+            failed: CancellationToken::new(),
+        };
+        host.drain(&mut host.inner());
+        host
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("a panic ends the process")
+    }
+
+    /// Requests of one client, in the order of their arrival.
+    pub(super) fn requests(&self, frames: &mut Vec<Frame>, lane: &Arc<Lane>, from: &Principal) {
+        let mut inner = self.inner();
+        let now = self.clock.now();
+        for frame in frames.drain(..) {
+            let request = match Request::decode(frame.kind, &frame.body) {
+                Ok(request) => request,
+                Err(error) => {
+                    let text = format!("the request cannot be read: {error}");
+                    let error = ErrorBody::new(ErrorCode::InvalidArgument, text);
+                    answer(lane, frame.id, &Response::Error(error));
+                    continue;
+                }
+            };
+            inner.next_request += 1;
+            let id = inner.next_request;
+            let waiting = Waiting {
+                lane: lane.clone(),
+                frame: frame.id,
+                op: Op::of(&request),
+                since: now.mono,
+            };
+            inner.waiting.insert(id, waiting);
+            inner.node.handle_request(now, RequestId(id), from, request);
+        }
+        self.drain(&mut inner);
+    }
+
+    /// Messages of one peer.
+    pub(super) fn messages(&self, messages: &mut Vec<Message>, from: NodeId) {
+        let mut inner = self.inner();
+        let now = self.clock.now();
+        for message in messages.drain(..) {
+            inner.node.handle_message(now, from, message);
+        }
+        self.drain(&mut inner);
+    }
+
+    fn completions(&self, groups: &mut Vec<Vec<Completion>>) {
+        let mut inner = self.inner();
+        let now = self.clock.now();
+        for completion in groups.drain(..).flatten() {
+            inner.node.handle_completion(now, completion);
+        }
+        inner.store.submit();
+        self.drain(&mut inner);
+    }
+
+    fn timeout(&self) {
+        let mut inner = self.inner();
+        inner.node.handle_timeout(self.clock.now());
+        self.drain(&mut inner);
+    }
+
+    /// Does everything the node wants done.
+    fn drain(&self, inner: &mut Inner) {
+        while let Some(output) = inner.node.poll_output() {
+            match output {
+                Output::Send { to, class, message } => {
+                    if let Some(link) = inner.links.get(&to) {
+                        link.send(class, &message, &self.metrics);
+                    }
+                }
+                Output::Reply { id, response } => {
+                    if let Some(waiting) = inner.waiting.remove(&id.0) {
+                        let took = self.clock.mono().since(waiting.since);
+                        self.metrics.served(waiting.op, &response, took);
+                        answer(&waiting.lane, waiting.frame, &response);
+                    }
+                }
+                Output::Store(command) => {
+                    if let Some(completion) = inner.store.execute(command) {
+                        let now = self.clock.now();
+                        inner.node.handle_completion(now, completion);
+                    }
+                }
+                Output::Event(event) => {
+                    report(&event, &self.ring, &self.metrics);
+                    if let Event::StoreFailed { reason } = event {
+                        inner.failure = Some(reason);
+                        self.failed.cancel();
+                    }
+                }
+            }
+        }
+        let next = inner.node.poll_timeout();
+        if let Some(next) = next
+            && inner.armed.is_none_or(|armed| next < armed)
+        {
+            inner.armed = Some(next);
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Wakes the node when it wants to be woken.
+    pub(super) async fn run_timer(&self, stop: CancellationToken) {
+        let sleep = sleep_until(tokio::time::Instant::now());
+        tokio::pin!(sleep);
+        loop {
+            // Biased: stopping comes first, then an earlier alarm, then the alarm itself.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.sooner.notified() => {}
+                () = sleep.as_mut() => self.timeout(),
+            }
+            let next = {
+                let mut inner = self.inner();
+                inner.armed = inner.node.poll_timeout();
+                inner.armed
+            };
+            match next {
+                Some(next) => sleep.as_mut().reset(self.clock.timer(next)),
+                None => return,
+            }
+        }
+    }
+
+    /// Brings the node what the store has done.
+    pub(super) async fn run_completions(&self, mut completions: mpsc::Receiver<Vec<Completion>>) {
+        let mut groups = Vec::with_capacity(GROUPS_MAX);
+        while completions.recv_many(&mut groups, GROUPS_MAX).await != 0 {
+            self.completions(&mut groups);
+        }
+    }
+
+    /// Tells the node now and then how much it holds on disk.
+    pub(super) fn note_disk_bytes(&self) {
+        let bytes = self.disk_bytes.load(Ordering::Relaxed);
+        self.inner().node.handle_disk_bytes(bytes);
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.inner().node.is_ready()
+    }
+
+    /// Refuses new requests from here on.
+    pub(super) fn refuse_requests(&self) {
+        self.inner().node.drain();
+    }
+
+    /// Requests that have no answer yet.
+    pub(super) fn in_flight(&self) -> usize {
+        self.inner().node.in_flight()
+    }
+
+    /// What the store said when it failed.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.inner().failure.clone()
+    }
+
+    /// Lets the store's thread end.
+    pub(super) fn close_store(&self) {
+        self.inner().store.close();
+    }
+
+    pub(super) fn metrics_text(&self) -> String {
+        let snapshot = {
+            let inner = self.inner();
+            let mut members = [0; 3];
+            for member in self.ring.members() {
+                let state = inner.node.member_state(member.id).unwrap_or(State::Up);
+                members[state as usize - State::Up as usize] += 1;
+            }
+            Snapshot {
+                in_flight: inner.node.in_flight(),
+                members,
+                uptime: self.clock.mono().since(Instant::START),
+                disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
+            }
+        };
+        self.metrics.encode(&snapshot)
+    }
+}
+
+/// Frames an answer; one that is too large for a frame becomes an error.
+fn answer(lane: &Lane, frame: u64, response: &Response) {
+    match lane.push(|buffer| response.append_to(buffer, frame)) {
+        // Closed: the client has gone, nobody waits for it.
+        Ok(()) | Err(Refused::Closed) => {}
+        // It asks but does not read. What it does not know the outcome of is told by the close.
+        Err(Refused::Full) => lane.give_up(),
+        Err(Refused::Encode(error)) => {
+            let text = format!("the answer does not fit into a frame: {error}");
+            let error = Response::Error(ErrorBody::new(ErrorCode::Internal, text));
+            let _ = lane.push(|buffer| error.append_to(buffer, frame));
+        }
+    }
+}
+
+/// Reads the messages in frames; what makes no sense is counted and skipped.
+pub(super) fn decode(frame: &Frame, metrics: &Metrics) -> Option<Message> {
+    match wire::decode_frame(frame) {
+        Ok(message) => Some(message),
+        Err(error) => {
+            metrics.undecodable.inc();
+            tracing::debug!(kind = frame.kind, %error, "a message makes no sense");
+            None
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the node's events become: log lines and counters.
+//!
+//! Keys are never logged, only their length and hash; values not even that.
+
+use bytes::Bytes;
+use quorate_gossip::{Event as Membership, State};
+use quorate_ring::{NodeId, Ring};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::metrics::Metrics;
+use crate::event::Event;
+
+/// Tells one event; true if the node has to stop.
+pub(super) fn report(event: &Event, ring: &Ring, metrics: &Metrics) {
+    let name = |id: NodeId| {
+        ring.member(id)
+            .map_or_else(|| id.to_string(), |member| member.name.clone())
+    };
+    match event {
+        Event::Minted { .. } => {
+            metrics.minted.inc();
+        }
+        Event::CorruptRecord { bucket, key } => {
+            metrics.corrupt.inc();
+            let (bucket, key) = (bucket.0, mark(key));
+            tracing::error!(
+                bucket,
+                key,
+                "a stored record is damaged; it will be repaired"
+            );
+        }
+        Event::EqualDotsDiffer { bucket, key, from } => {
+            let (bucket, key, from) = (bucket.0, mark(key), name(*from));
+            tracing::error!(bucket, key, from, "two values under one dot: not merged");
+        }
+        Event::DamagedMessage { from } => {
+            metrics.damaged.inc();
+            tracing::warn!(from = name(*from), "a record arrived damaged");
+        }
+        Event::ReadRepair { replica, blocking } => {
+            metrics.repaired(*blocking);
+            tracing::debug!(replica = name(*replica), blocking, "read repair");
+        }
+        Event::ManySiblings { bucket, key, count } => {
+            let (bucket, key) = (bucket.0, mark(key));
+            tracing::warn!(bucket, key, count, "many siblings");
+        }
+        Event::Refused { limit } => {
+            metrics.refused(limit);
+            tracing::debug!(limit, "refused");
+        }
+        Event::Membership(Membership::Changed(update)) => {
+            let node = name(update.node);
+            match update.state {
+                State::Up => tracing::info!(node, "up"),
+                State::Suspect => tracing::info!(node, "suspect"),
+                State::Down => tracing::warn!(node, "down"),
+            }
+        }
+        Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
+        Event::Ready => tracing::info!("ready"),
+    }
+}
+
+/// A key as it may be logged.
+fn mark(key: &Bytes) -> String {
+    format!("{} bytes #{:08x}", key.len(), xxh3_64(key) >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let mark = mark(&Bytes::from_static(b"secret"));
+        assert!(mark.starts_with("6 bytes #") && !mark.contains("secret"));
+    }
+}
