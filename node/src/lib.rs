@@ -21,6 +21,8 @@ pub mod api;
 pub mod bucket;
 pub mod causality;
 #[cfg(feature = "shell")]
+pub mod cli;
+#[cfg(feature = "shell")]
 pub mod config;
 mod coordinator;
 mod core;

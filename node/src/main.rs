@@ -1,2 +1,10 @@
-//! placeholder
-fn main() {}
+//! The `quorate` binary.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    ExitCode::from(quorate_node::cli::main())
+}

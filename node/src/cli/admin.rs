@@ -1,0 +1,354 @@
+//! `bucket`, `cluster status` and `ring show`.
+
+use std::time::Duration;
+
+use quorate_client::{
+    Client,
+    wire::{BucketInfo, BucketOptions, NodeStatus},
+};
+use quorate_ring::{NodeId, Partition, Ring, Token};
+use serde_json::{Value, json};
+
+use super::{
+    input::{duration, size},
+    output::{Failure, Format, line},
+};
+
+/// Create, change and show buckets.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bucket {
+    /// Make a bucket; n and mode are fixed from then on.
+    Create {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Change settings.
+    Set {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Show one bucket.
+    Show { name: String },
+    /// Show all buckets.
+    List,
+    /// Drop a bucket with everything in it.
+    Drop {
+        name: String,
+        /// Really.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// A bucket's settings.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Settings {
+    /// Replicas of each key.
+    #[arg(long)]
+    n: Option<u8>,
+    /// Replicas a read waits for.
+    #[arg(long)]
+    r: Option<u8>,
+    /// Durable replicas a write waits for.
+    #[arg(long)]
+    w: Option<u8>,
+    /// Primaries among the answers of a read.
+    #[arg(long)]
+    pr: Option<u8>,
+    /// Primaries among the acks of a write.
+    #[arg(long)]
+    pw: Option<u8>,
+    /// Whether fallbacks may stand in for primaries.
+    #[arg(long)]
+    sloppy: Option<bool>,
+    /// siblings or lww.
+    #[arg(long)]
+    mode: Option<String>,
+    /// Default time to live; 0s means for ever.
+    #[arg(long, value_parser = duration)]
+    ttl: Option<Duration>,
+    /// Largest value, for example 1MiB.
+    #[arg(long, value_parser = size)]
+    value_bytes_max: Option<u32>,
+    /// Siblings from which a warning is raised.
+    #[arg(long)]
+    siblings_warn: Option<u32>,
+    /// Siblings from which blind writes are refused.
+    #[arg(long)]
+    siblings_max: Option<u32>,
+}
+
+impl From<&Settings> for BucketOptions {
+    fn from(settings: &Settings) -> Self {
+        let ttl = settings
+            .ttl
+            .map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        Self {
+            n: settings.n,
+            r: settings.r,
+            w: settings.w,
+            pr: settings.pr,
+            pw: settings.pw,
+            sloppy: settings.sloppy,
+            mode: settings.mode.clone(),
+            ttl_ms: ttl,
+            value_bytes_max: settings.value_bytes_max,
+            siblings_warn: settings.siblings_warn,
+            siblings_max: settings.siblings_max,
+        }
+    }
+}
+
+fn bucket_json(info: &BucketInfo) -> Value {
+    json!({
+        "name": info.name, "n": info.n, "r": info.r, "w": info.w, "pr": info.pr, "pw": info.pw,
+        "sloppy": info.sloppy, "mode": info.mode, "ttl_ms": info.ttl_ms,
+        "value_bytes_max": info.value_bytes_max, "siblings_warn": info.siblings_warn,
+        "siblings_max": info.siblings_max,
+    })
+}
+
+fn bucket_line(b: &BucketInfo) -> String {
+    format!(
+        "{:<20} n={} r={} w={} pr={} pw={} sloppy={} mode={} ttl={}ms value-max={} siblings={}/{}",
+        b.name,
+        b.n,
+        b.r,
+        b.w,
+        b.pr,
+        b.pw,
+        b.sloppy,
+        b.mode,
+        b.ttl_ms,
+        b.value_bytes_max,
+        b.siblings_warn,
+        b.siblings_max
+    )
+}
+
+impl Bucket {
+    pub(crate) async fn json(&self, client: &Client) -> Result<(Value, Vec<String>), Failure> {
+        let one = |info: BucketInfo| (bucket_json(&info), vec![bucket_line(&info)]);
+        Ok(match self {
+            Self::Create { name, settings } => {
+                let made = client.create_bucket(name, settings.into()).await;
+                one(made.map_err(|error| Failure::from(error.body().clone()))?)
+            }
+            Self::Set { name, settings } => {
+                let made = client.set_bucket(name, settings.into()).await;
+                one(made.map_err(|error| Failure::from(error.body().clone()))?)
+            }
+            Self::Show { name } => {
+                let found = client.bucket(name).await;
+                one(found.map_err(|error| Failure::from(error.body().clone()))?)
+            }
+            Self::List => {
+                let list = client.buckets().await;
+                let list = list.map_err(|error| Failure::from(error.body().clone()))?;
+                let json: Vec<Value> = list.iter().map(bucket_json).collect();
+                (
+                    json!({ "buckets": json }),
+                    list.iter().map(bucket_line).collect(),
+                )
+            }
+            Self::Drop { yes: false, name } => {
+                let message = format!("dropping bucket {name:?} loses its data; add --yes");
+                return Err(Failure::usage(message));
+            }
+            Self::Drop { name, yes: true } => {
+                let dropped = client.drop_bucket(name).await;
+                dropped.map_err(|error| Failure::from(error.body().clone()))?;
+                (
+                    json!({ "name": name, "dropped": true }),
+                    vec![format!("dropped {name}")],
+                )
+            }
+        })
+    }
+
+    pub(crate) async fn run(&self, client: &Client, format: Format) -> Result<(), Failure> {
+        let (json, lines) = self.json(client).await?;
+        match format {
+            Format::Json => line(&json.to_string()),
+            Format::Table => lines.iter().try_for_each(|text| line(text)),
+        }
+    }
+}
+
+/// `cluster status`.
+pub(crate) async fn status(client: &Client, format: Format) -> Result<(), Failure> {
+    let status = client
+        .status()
+        .await
+        .map_err(|error| Failure::from(error.body().clone()))?;
+    let hints: u64 = status.nodes.iter().map(|node| node.hints_held).sum();
+    let corrupt: u64 = status.nodes.iter().map(|node| node.corrupt).sum();
+    if format == Format::Json {
+        let nodes: Vec<Value> = status.nodes.iter().map(node_json).collect();
+        return line(
+            &json!({
+                "cluster": {
+                    "name": status.cluster_name, "id": status.cluster_id, "epoch": status.epoch,
+                    "ring_state": status.ring_state, "hints": hints, "corrupt": corrupt,
+                },
+                "nodes": nodes,
+            })
+            .to_string(),
+        );
+    }
+    let up = status
+        .nodes
+        .iter()
+        .filter(|node| node.state == "up")
+        .count();
+    line(&format!(
+        "cluster {}   ring {} {}   {up} of {} up",
+        status.cluster_name,
+        status.epoch,
+        status.ring_state,
+        status.nodes.len()
+    ))?;
+    line("NODE      ADDRESS               ZONE  STATE    OWNS    DISK       CORRUPT  UPTIME")?;
+    for node in &status.nodes {
+        line(&format!(
+            "{:<9} {:<21} {:<5} {:<8} {:>5.1}%  {:>7} KiB  {:>5}  {:>6}s{}",
+            node.name,
+            node.address,
+            node.zone,
+            node.state,
+            f64::from(node.owned_millionths) / 10_000.0,
+            node.disk_bytes / 1024,
+            node.corrupt,
+            node.uptime_seconds,
+            if node.rebuilding {
+                "  rebuilding: its copies do not count for reads"
+            } else {
+                ""
+            },
+        ))?;
+    }
+    Ok(())
+}
+
+fn node_json(node: &NodeStatus) -> Value {
+    json!({
+        "name": node.name, "id": node.id, "address": node.address, "state": node.state,
+        "zone": node.zone, "weight": node.weight,
+        "owned": f64::from(node.owned_millionths) / 1e6,
+        "epoch": node.epoch, "hints_held": node.hints_held, "hints_owed": node.hints_owed,
+        "corrupt": node.corrupt, "behind_keys": node.behind_keys, "disk_bytes": node.disk_bytes,
+        "version": node.version, "uptime_seconds": node.uptime_seconds,
+        "rebuilding": node.rebuilding,
+    })
+}
+
+/// Show the ring, one partition, or the nodes of one key.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RingShow {
+    /// Only this partition.
+    #[arg(long)]
+    partition: Option<u32>,
+    /// The partition and nodes of a key.
+    #[arg(long, num_args = 2, value_names = ["BUCKET", "KEY"], conflicts_with = "partition")]
+    key: Option<Vec<String>>,
+}
+
+impl RingShow {
+    pub(crate) async fn run(&self, client: &Client, format: Format) -> Result<(), Failure> {
+        let info = client
+            .ring()
+            .await
+            .map_err(|error| Failure::from(error.body().clone()))?;
+        let ring = &info.ring;
+        let json = if let Some([bucket, key]) = self.key.as_deref() {
+            let about = client.bucket(bucket).await;
+            let about = about.map_err(|error| Failure::from(error.body().clone()))?;
+            let token = Token::of(ring.seed(), bucket, key.as_bytes());
+            let mut json = one(ring, ring.partitions().of(token), usize::from(about.n));
+            json["token"] = json!(token.to_string());
+            json
+        } else if let Some(partition) = self.partition {
+            if ring.partitions().count() <= partition {
+                let message = format!("there are {} partitions", ring.partitions().count());
+                return Err(Failure::usage(message));
+            }
+            one(ring, Partition(partition), usize::from(ring.replicas_max()))
+        } else {
+            whole(ring, &info.state)
+        };
+        match format {
+            Format::Json => line(&json.to_string()),
+            Format::Table => table(&json),
+        }
+    }
+}
+
+fn name(ring: &Ring, node: NodeId) -> String {
+    ring.member(node)
+        .map_or_else(|| node.to_string(), |member| member.name.clone())
+}
+
+fn one(ring: &Ring, partition: Partition, n: usize) -> Value {
+    let owners = ring.list(partition).owners(n).iter().copied();
+    let fallbacks = ring.fallbacks(partition, n);
+    json!({
+        "partition": partition.0,
+        "replicas": owners.map(|node| name(ring, node)).collect::<Vec<_>>(),
+        "fallbacks": fallbacks.map(|node| name(ring, node)).collect::<Vec<_>>(),
+    })
+}
+
+fn whole(ring: &Ring, state: &str) -> Value {
+    let names = |p: Partition| -> Vec<String> {
+        let owners = ring.list(p).owners(usize::from(ring.replicas_max()));
+        owners.iter().map(|node| name(ring, *node)).collect()
+    };
+    let partitions: Vec<Value> = (0..ring.partitions().count())
+        .map(|p| json!({ "partition": p, "replicas": names(Partition(p)) }))
+        .collect();
+    let nodes: Vec<Value> = ring
+        .members()
+        .iter()
+        .map(
+            |m| json!({ "name": m.name, "address": m.address, "zone": m.zone, "weight": m.weight }),
+        )
+        .collect();
+    json!({ "epoch": ring.epoch().get(), "state": state, "partitions": partitions, "nodes": nodes })
+}
+
+fn table(json: &Value) -> Result<(), Failure> {
+    let names = |value: &Value| {
+        let names = value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        names.collect::<Vec<_>>().join(" ")
+    };
+    if let Some(epoch) = json["epoch"].as_u64() {
+        line(&format!(
+            "ring {epoch}   {}",
+            json["state"].as_str().unwrap_or_default()
+        ))?;
+        for partition in json["partitions"].as_array().into_iter().flatten() {
+            line(&format!(
+                "{:>6}  {}",
+                partition["partition"],
+                names(&partition["replicas"])
+            ))?;
+        }
+        return Ok(());
+    }
+    let token = json["token"]
+        .as_str()
+        .map(|token| format!("token {token}   "));
+    line(&format!(
+        "{}partition {}",
+        token.unwrap_or_default(),
+        json["partition"]
+    ))?;
+    line(&format!("replicas   {}", names(&json["replicas"])))?;
+    line(&format!("fallbacks  {}", names(&json["fallbacks"])))
+}
