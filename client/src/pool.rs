@@ -299,14 +299,10 @@ impl Pool {
     /// Ends all connections in good order.
     pub(crate) async fn close(&self) {
         self.stop.cancel();
-        for link in self.links() {
-            if let Some(lane) = link.lane() {
-                lane.close(close::SHUTDOWN);
-            }
-        }
+        // Before waiting for the tasks: a lane that is just being made must end as well.
+        self.endpoint.close(close::SHUTDOWN.into(), b"");
         self.tracker.close();
         self.tracker.wait().await;
-        self.endpoint.close(close::SHUTDOWN.into(), b"");
         self.endpoint.wait_idle().await;
     }
 

@@ -42,6 +42,7 @@ struct Cli {
     profile: Option<PathBuf>,
     /// Address of a node, instead of those in the profile; may be given several times.
     #[arg(
+        id = "address",
         long = "node",
         global = true,
         env = "QUORATE_NODE",
@@ -258,4 +259,14 @@ fn unknown(words: &[String]) -> Failure {
         return Failure::not_yet(&format!("`{word}`"));
     }
     Failure::usage(format!("there is no command {word:?}; see quorate --help"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
 }
