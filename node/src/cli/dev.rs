@@ -269,7 +269,7 @@ impl Seat {
             .create(true)
             .append(true)
             .open(self.dir.join("node.log"))?;
-        let child = Command::new(std::env::current_exe()?)
+        let mut child = Command::new(std::env::current_exe()?)
             .arg("serve")
             .arg("--config")
             .arg(self.dir.join("node.toml"))
@@ -280,7 +280,12 @@ impl Seat {
             .process_group(0)
             .spawn()?;
         let mut file = File::create(self.dir.join("node.pid"))?;
-        Ok(writeln!(file, "{}", child.id())?)
+        writeln!(file, "{}", child.id())?;
+        // For a moment a new process has no command line yet by which `pid` could know it.
+        while self.pid().is_none() && child.try_wait()?.is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn wait_ready(&self) -> Result<(), Failure> {
