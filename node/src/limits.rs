@@ -21,6 +21,8 @@ pub struct Limits {
     pub key_queue_max: usize,
     /// Read repairs in progress (`repairs`); further ones wait for the next read.
     pub repairs_max: usize,
+    /// Damaged records being recovered from other replicas (`recoveries`).
+    pub recoveries_max: usize,
     /// Local scans in progress for peers and clients (`scans`).
     pub scans_max: usize,
     /// The longest a client may ask a request to wait.
@@ -46,6 +48,7 @@ impl Default for Limits {
             store_bytes_max: 256 << 20,
             key_queue_max: 4_096,
             repairs_max: 1_024,
+            recoveries_max: 64,
             scans_max: 64,
             timeout_max: Duration::from_mins(10),
             replica_limit_min: Duration::from_millis(20),

@@ -30,7 +30,7 @@ use crate::{
     limits::Limits,
     message::{BucketId, Class, Message, Principal, RpcId, Verdict},
     peers::Peers,
-    replica::{Address, Caller, Done, Job, OpKey, Refusal, Replica},
+    replica::{Address, Caller, Damage, Done, Job, OpKey, Refusal, Replica},
     store::{Command, Completion, Table, Ticket, Write},
 };
 
@@ -78,6 +78,8 @@ pub struct Node {
     timers: BTreeSet<(Instant, OpKey)>,
     scans: BTreeMap<Ticket, LocalScan>,
     catalogue_writes: BTreeMap<Ticket, CatalogueWaiter>,
+    /// Damaged records whose replicas are being asked what they held.
+    recoveries: BTreeMap<Address, OpKey>,
     next_compare: Instant,
     ready: bool,
     draining: bool,
@@ -146,6 +148,7 @@ impl Node {
             timers: BTreeSet::new(),
             scans: BTreeMap::new(),
             catalogue_writes: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
             next_compare: now.mono + Duration::from_millis(1),
             ready: false,
             draining: false,
@@ -493,6 +496,11 @@ impl Node {
             ),
             ("repairs", core.repairs.len(), core.limits.repairs_max),
             ("scans", self.scans.len(), core.limits.scans_max),
+            (
+                "recoveries",
+                self.recoveries.len(),
+                core.limits.recoveries_max,
+            ),
         ]
     }
 
@@ -512,6 +520,7 @@ impl Node {
             Flow::Over => {
                 self.timers.remove(&(running.wake, key));
                 self.running.remove(&key);
+                self.recoveries.retain(|_, recovery| *recovery != key);
             }
             Flow::Until(wake) => {
                 let wake = match fired {
@@ -553,8 +562,8 @@ impl Node {
                 }
             } else if let Some(message) = self.core.loopback.pop_front() {
                 self.receive(self.core.me, message);
-            } else if let Some(address) = self.core.replica.poll_corrupt() {
-                self.recover(address);
+            } else if let Some(damage) = self.core.replica.poll_damaged() {
+                self.recover(damage);
             } else if let Some(output) = self.core.gossip.poll_output() {
                 self.gossiped(output);
             } else {
@@ -613,13 +622,20 @@ impl Node {
         }
     }
 
-    /// Our own record of a key is damaged: ask all others what it held.
-    fn recover(&mut self, address: Address) {
-        self.core.corrupt += 1;
-        self.core.event(Event::CorruptRecord {
-            bucket: address.bucket,
-            key: address.key.clone(),
-        });
+    /// Our own record of a key is damaged: ask all others what it held, once at a time.
+    fn recover(&mut self, damage: Damage) {
+        let (Damage::Unreadable(address) | Damage::Suspect(address)) = &damage;
+        let address = address.clone();
+        if self.recoveries.contains_key(&address) {
+            return;
+        }
+        if matches!(damage, Damage::Unreadable(_)) {
+            self.core.corrupt += 1;
+            self.core.event(Event::CorruptRecord {
+                bucket: address.bucket,
+                key: address.key.clone(),
+            });
+        }
         let Some(n) = self.core.catalogue.replicas(address.bucket) else {
             return;
         };
@@ -630,10 +646,15 @@ impl Node {
             .preference(token)
             .owners(usize::from(n))
             .to_vec();
+        if self.core.limits.recoveries_max <= self.recoveries.len() {
+            // The next one who touches the key tries again.
+            return;
+        }
         let key = self.core.op_key();
         let deadline = self.core.now.mono + Duration::from_secs(10);
-        let place = (address, replicas);
+        let place = (address.clone(), replicas);
         if let Some(op) = ReadOp::recovery(&mut self.core, key, place, deadline) {
+            self.recoveries.insert(address, key);
             self.run(key, Operation::Read(Box::new(op)));
         }
     }

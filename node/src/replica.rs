@@ -189,7 +189,16 @@ pub(crate) struct Replica {
     store_bytes: usize,
     commands: VecDeque<Command>,
     done: VecDeque<(Caller, Address, Done)>,
-    corrupt: VecDeque<Address>,
+    damaged: VecDeque<Damage>,
+}
+
+/// A record that does not speak for its key at present.
+#[derive(Debug)]
+pub(crate) enum Damage {
+    /// It cannot be read.
+    Unreadable(Address),
+    /// It was written over one that could not be read, and the others were never all asked.
+    Suspect(Address),
 }
 
 impl Replica {
@@ -204,7 +213,7 @@ impl Replica {
             store_bytes: 0,
             commands: VecDeque::new(),
             done: VecDeque::new(),
-            corrupt: VecDeque::new(),
+            damaged: VecDeque::new(),
         }
     }
 
@@ -220,9 +229,9 @@ impl Replica {
         self.done.pop_front()
     }
 
-    /// Keys whose records were found to be unreadable.
-    pub(crate) fn poll_corrupt(&mut self) -> Option<Address> {
-        self.corrupt.pop_front()
+    /// Records that were found to need the other replicas.
+    pub(crate) fn poll_damaged(&mut self) -> Option<Damage> {
+        self.damaged.pop_front()
     }
 
     /// (keys with work, bytes on their way to the store).
@@ -299,10 +308,15 @@ impl Replica {
             },
             Err(_) => Held::Unreadable,
         };
-        if matches!(held, Held::Unreadable) {
-            self.corrupt.push_back(address.clone());
-        }
         if let Some(entry) = self.entries.get_mut(&address) {
+            let healing = |(_, job): &(_, Job)| matches!(job, Job::Apply { complete: true, .. });
+            if held.is_suspect() && !entry.queue.iter().any(healing) {
+                let address = address.clone();
+                self.damaged.push_back(match held {
+                    Held::Unreadable => Damage::Unreadable(address),
+                    Held::Absent | Held::Present(_) => Damage::Suspect(address),
+                });
+            }
             entry.loading = false;
             entry.latest = held.clone();
             entry.durable = held;

@@ -174,7 +174,11 @@ proptest! {
 
     #[test]
     fn any_cluster_keeps_the_laws_through_a_change(
-        count in 1_usize..24, zones in 1_usize..5, bits in 3_u32..9, leaver in 0_usize..24, joiners in 0_usize..3,
+        count in 1_usize..24,
+        zones in 1_usize..5,
+        bits in 3_u32..9,
+        leaver in 0_usize..24,
+        joiners in 0_usize..3,
     ) {
         let ring = found(members(count, zones, |_| 1), 1 << bits);
         check_distinct(&ring);

@@ -1,3 +1,36 @@
-//! placeholder
+//! The simulator: a whole cluster in one thread, from one seed.
+//!
+//! It drives the product's own machines (never a mock of them) through a discrete-event world that
+//! loses, delays, doubles and reorders their messages, kills them between any two inputs, takes
+//! back what they had not synced, and lies to their clocks. Clients outside of the cluster work
+//! all the while, and oracles, one per promise of the README, judge every answer. A run is a
+//! function of its seed: a failure prints one line, and that line plays it again.
 
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "a panic here is a defect of the simulator, or a broken promise of the product"
+)]
+
+pub mod agenda;
+pub mod clock;
+pub mod course;
+pub mod disk;
+pub mod history;
+pub mod judge;
+pub mod layout;
+pub mod nemesis;
+pub mod net;
+pub mod options;
+pub mod oracle;
+pub mod process;
+pub mod replay;
+pub mod rng;
 pub mod search;
+pub mod soak;
+pub mod story;
+pub mod trace;
+pub mod workload;
+pub mod world;
+
+pub use course::{Report, run};
+pub use options::Options;

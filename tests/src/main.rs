@@ -1,2 +1,225 @@
-//! placeholder
-fn main() {}
+//! `quorate-sim`: runs seeds, many or one, and says whether a promise was broken.
+//!
+//! Exit codes: 0 clean, 1 a promise was broken (the last line plays it again), 2 usage.
+
+use std::{
+    io::{Write as _, stderr, stdout},
+    process::ExitCode,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use clap::{Parser, Subcommand};
+use quorate_sim::{
+    replay::Plan,
+    search,
+    soak::{Soak, Summary, soak},
+};
+
+/// Simulates whole clusters from a seed and judges what they promise.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run one seed.
+    Run {
+        #[command(flatten)]
+        run: Which,
+        /// Print everything that happens.
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Run seed after seed.
+    Soak {
+        /// How long, by the wall clock.
+        #[arg(long)]
+        minutes: u64,
+        /// Threads.
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+        /// First seed; from the clock if absent.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Run one seed twice and compare.
+    Meta {
+        #[command(flatten)]
+        run: Which,
+    },
+    /// Play a failure again from the line that it printed.
+    Replay {
+        /// The line, whole or from `seed=` on.
+        line: Vec<String>,
+        /// Print everything that happens.
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Search small models of the protocol exhaustively.
+    Search {
+        /// How many steps deep.
+        #[arg(long, default_value_t = 9)]
+        depth: usize,
+    },
+    /// Check that planted bugs are found.
+    Strength,
+}
+
+#[derive(clap::Args)]
+struct Which {
+    /// Where everything comes from.
+    #[arg(long)]
+    seed: u64,
+    /// Simulated seconds with faults, instead of the usual ones.
+    #[arg(long, conflicts_with = "minutes")]
+    seconds: Option<u64>,
+    /// Simulated minutes with faults.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Pass messages on as they are.
+    #[arg(long)]
+    no_encode: bool,
+}
+
+impl Which {
+    fn plan(&self) -> Plan {
+        Plan {
+            seed: self.seed,
+            seconds: self
+                .seconds
+                .or_else(|| self.minutes.map(|minutes| minutes * 60)),
+            encode: !self.no_encode,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().verb {
+        Verb::Run { run, trace } => run_once(run.plan(), trace),
+        Verb::Soak {
+            minutes,
+            jobs,
+            seed,
+        } => run_many(minutes, jobs, seed),
+        Verb::Meta { run } => run_twice(run.plan()),
+        Verb::Replay { line, trace } => match Plan::from_line(&line.join(" ")) {
+            Ok(plan) => run_once(plan, trace),
+            Err(error) => {
+                say_error(&error.to_string());
+                ExitCode::from(2)
+            }
+        },
+        Verb::Search { depth } => search_models(depth),
+        Verb::Strength => {
+            say_error("not available yet");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_once(plan: Plan, trace: bool) -> ExitCode {
+    let started = Instant::now();
+    let mut summary = Summary::default();
+    let report = summary.run(plan, trace);
+    if plan.encode && !trace {
+        summary.run_plain(plan, &report);
+    }
+    summary.wall = started.elapsed();
+    conclude(&summary)
+}
+
+fn run_many(minutes: u64, jobs: usize, seed: Option<u64>) -> ExitCode {
+    let first = seed.unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs() * 1_000_000)
+    });
+    say_error(&format!("first seed {first}"));
+    let runs = AtomicU64::new(0);
+    let simulated = AtomicU64::new(0);
+    let options = Soak {
+        time: Duration::from_secs(minutes * 60),
+        jobs: jobs.max(1),
+        first,
+    };
+    let summary = soak(options, |report| {
+        let runs = runs.fetch_add(1, Ordering::Relaxed) + 1;
+        let seconds = report.simulated / 1_000_000_000;
+        let simulated = simulated.fetch_add(seconds, Ordering::Relaxed) + seconds;
+        if runs.is_multiple_of(100) {
+            say_error(&format!(
+                "{runs} runs, {simulated} simulated s, no promise broken"
+            ));
+        }
+    });
+    conclude(&summary)
+}
+
+fn run_twice(plan: Plan) -> ExitCode {
+    let mut summary = Summary::default();
+    let first = summary.run(plan, false);
+    let second = summary.run(plan, false);
+    say(&format!(
+        "seed {}: {:016x} after {} events, then {:016x} after {}",
+        plan.seed, first.hash, first.events, second.hash, second.events
+    ));
+    if first.hash == second.hash && first.events == second.events {
+        return ExitCode::SUCCESS;
+    }
+    say("determinism (W18) broken: two runs of one seed differ");
+    say(&plan.to_string());
+    ExitCode::from(1)
+}
+
+fn search_models(depth: usize) -> ExitCode {
+    for (question, reports) in [
+        ("minting dots", search::minting(depth, &[])),
+        ("repeating requests", search::retries(depth)),
+    ] {
+        say(&format!("{question}, depth {depth}\n{reports}"));
+        if let Some(finding) = reports.broken() {
+            say(&finding.to_string());
+            say(&format!("quorate-sim search --depth {depth}"));
+            return ExitCode::from(1);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn conclude(summary: &Summary) -> ExitCode {
+    for (_, broken) in &summary.broken {
+        say(&broken.to_string());
+    }
+    say(&summary.to_string());
+    match summary.broken.first() {
+        None => ExitCode::SUCCESS,
+        Some((plan, _)) => {
+            say(&plan.to_string());
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn say(line: &str) {
+    // Nothing is left to be done if nobody listens.
+    let _ = writeln!(stdout(), "{line}");
+}
+
+fn say_error(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -120,7 +120,8 @@ impl ReadOp {
         .ok()
     }
 
-    /// Asks all other replicas what our own damaged record has lost.
+    /// Asks all other replicas what our own damaged record has lost; none if there are no others,
+    /// or not all of them are up.
     pub(crate) fn recovery(
         core: &mut Core,
         key: OpKey,
@@ -128,6 +129,9 @@ impl ReadOp {
         deadline: Instant,
     ) -> Option<Self> {
         let quorum = u8::try_from(place.1.len()).unwrap_or(u8::MAX);
+        if quorum < 2 {
+            return None;
+        }
         Self::begin(core, key, Reader::Recovery, place, quorum, deadline).ok()
     }
 
@@ -152,14 +156,21 @@ impl ReadOp {
             deadline,
             own_suspect: false,
         };
+        op.own_suspect = op.is_recovery();
         let order = core.by_speed(&op.replicas);
         if order.len() < usize::from(quorum) {
             return Err(op.replicas);
         }
         for node in order.into_iter().take(usize::from(quorum)) {
-            op.ask(core, node);
+            if node != core.me || !op.is_recovery() {
+                op.ask(core, node);
+            }
         }
         Ok(op)
+    }
+
+    const fn is_recovery(&self) -> bool {
+        matches!(self.reader, Reader::Recovery)
     }
 
     fn ask(&mut self, core: &mut Core, node: NodeId) {
@@ -185,7 +196,8 @@ impl ReadOp {
         let order = core.by_speed(&self.replicas);
         let next = order
             .into_iter()
-            .find(|node| !self.asked.contains_key(node));
+            .find(|node| !self.asked.contains_key(node))
+            .filter(|node| *node != core.me || !self.is_recovery());
         if let Some(node) = next {
             self.ask(core, node);
         }
@@ -405,9 +417,9 @@ impl ReadOp {
         self.replicas.iter().filter(|node| **node != me).all(counts)
     }
 
-    /// So many that any later read of as many replicas meets one of them.
+    /// So many that any later read of a majority meets one of them, also if this one asks more.
     fn holders_needed(&self) -> usize {
-        self.replicas.len() + 1 - usize::from(self.quorum)
+        self.replicas.len() - self.replicas.len() / 2
     }
 
     fn repaired(&mut self, core: &mut Core, node: NodeId) -> Flow {

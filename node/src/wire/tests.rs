@@ -372,7 +372,11 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_byte_never_panics(which in any::<usize>(), at in any::<usize>(), to in any::<u8>()) {
+    fn a_flipped_byte_never_panics(
+        which in any::<usize>(),
+        at in any::<usize>(),
+        to in any::<u8>(),
+    ) {
         let samples = samples();
         let message = &samples[which % samples.len()];
         let mut bytes = BytesMut::from(&encode(message).unwrap()[..]);

@@ -1,0 +1,80 @@
+//! Whole runs: seeds that once failed, and a fresh batch each time.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use quorate_sim::{
+    replay::Plan,
+    soak::{Soak, Summary, soak},
+};
+
+/// Seeds that once broke a promise, each with what was wrong then.
+const ONCE_FAILED: [(u64, &str); 3] = [
+    (
+        1000,
+        "a damaged record was recovered by reading it, for ever",
+    ),
+    (
+        2070,
+        "a read of all showed what a later read of two did not",
+    ),
+    (
+        2382,
+        "a healed record without versions was told from an absent one",
+    ),
+];
+
+fn check(summary: &Summary) {
+    if let Some((plan, broken)) = summary.broken.first() {
+        panic!("{broken}\n{summary}\n{plan}");
+    }
+}
+
+#[test]
+fn seeds_that_once_failed_pass() {
+    for (seed, what) in ONCE_FAILED {
+        let mut summary = Summary::default();
+        summary.run(Plan::new(seed), false);
+        assert!(summary.broken.is_empty(), "{what}: {:?}", summary.broken);
+    }
+}
+
+#[test]
+fn the_first_seeds_pass_with_and_without_encoding() {
+    let mut summary = Summary::default();
+    for seed in 0..10 {
+        let plan = Plan {
+            seconds: Some(10),
+            ..Plan::new(seed)
+        };
+        let report = summary.run(plan, false);
+        summary.run_plain(plan, &report);
+    }
+    check(&summary);
+    assert!(summary.acknowledged > 1_000, "{summary}");
+}
+
+#[test]
+fn fresh_seeds_pass() {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let summary = soak(
+        Soak {
+            time: Duration::from_secs(10),
+            jobs: 1,
+            first: since.as_secs() * 1_000_000,
+        },
+        |_| {},
+    );
+    check(&summary);
+    assert!(0 < summary.seeds, "{summary}");
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    let plan = Plan {
+        seconds: Some(5),
+        ..Plan::new(4)
+    };
+    let mut summary = Summary::default();
+    let (first, second) = (summary.run(plan, false), summary.run(plan, false));
+    assert_eq!((first.hash, first.events), (second.hash, second.events));
+}

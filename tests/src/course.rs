@@ -1,0 +1,222 @@
+//! The course of a run: a safety phase with faults, then healing.
+//!
+//! In the first phase clients work and the nemesis strikes. Then everything is mended and started,
+//! clients come to rest, and every key is read from all of its replicas until they agree; that has
+//! to happen within a bounded time. At last the oracles that need the end of the story speak.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::{
+    history::OpIndex,
+    options::Options,
+    oracle::{Broken, Ruling, bounds, convergence, durability, idempotence},
+    process::{Doom, Process},
+    world::{Event, World},
+};
+
+/// What came of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Fingerprint of its options.
+    pub options_hash: u64,
+    /// Fingerprint of all that happened.
+    pub hash: u64,
+    /// Simulated nanoseconds, both phases.
+    pub simulated: u64,
+    /// Events of the world.
+    pub events: u64,
+    /// Operations that clients began.
+    pub operations: u64,
+    /// Attempts that were answered as asked.
+    pub acknowledged: u64,
+    /// Further attempts.
+    pub retries: u64,
+    /// Faults by class.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Rounds of reads until all replicas agreed.
+    pub healing_rounds: u64,
+    /// The promise that was broken, if one was.
+    pub broken: Option<Broken>,
+}
+
+const SECOND: u64 = 1_000_000_000;
+const READ_INTERVAL: u64 = 1_000_000;
+const ROUNDS_MAX: u64 = 8;
+
+/// Runs a whole run.
+#[must_use]
+pub fn run(options: Options, print: bool) -> Report {
+    let mut world = World::new(options, print);
+    world.agenda.plan(SECOND / 10, Event::Operation);
+    if let Some(pause) = world.nemesis.pause() {
+        world.agenda.plan(pause, Event::Strike);
+    }
+    world.run_until(world.options.duration);
+    let rounds = match world.heal() {
+        Ok(rounds) => rounds,
+        Err(broken) => {
+            world.rule(Err(broken));
+            0
+        }
+    };
+    world.report(rounds)
+}
+
+impl World {
+    /// Ends all faults, waits for agreement, and hears the last oracles. Says how many rounds of
+    /// reads it took.
+    ///
+    /// # Errors
+    ///
+    /// If a promise turns out to be broken.
+    pub fn heal(&mut self) -> Result<u64, Broken> {
+        self.mend();
+        let limit = self.now + convergence::HEALING_MAX;
+        while self.broken.is_none() && !self.is_at_rest() {
+            if limit < self.now {
+                convergence::silent(
+                    "not every node is ready and every client answered",
+                    self.now,
+                )?;
+            }
+            self.run_until(self.now + SECOND / 4);
+        }
+        let mut rounds = 0;
+        loop {
+            if self.broken.is_some() {
+                return Ok(rounds);
+            }
+            rounds += 1;
+            self.read_everything();
+            match self.first_difference() {
+                None => break,
+                Some((key, detail)) if limit < self.now || ROUNDS_MAX <= rounds => {
+                    convergence::differs(key, &detail, self.now)?;
+                }
+                Some(_) => {}
+            }
+        }
+        // Repairs that nobody answers are forgotten after ten seconds.
+        self.run_until(self.now + 12 * SECOND);
+        self.last_words()?;
+        Ok(rounds)
+    }
+
+    /// Ends all faults.
+    fn mend(&mut self) {
+        self.faulty = false;
+        self.network.heal();
+        for node in 0..self.processes.len() {
+            let process = &mut self.processes[node];
+            process.disk.set_slow(false);
+            process.disk.set_full(false);
+            if process.paused {
+                self.resume(node);
+            }
+            // A sync that is bound to fail is a fault that has begun: it ends with the process.
+            if matches!(self.processes[node].doom, Some(Doom::OnStoreFailure(_))) {
+                self.crash(node, None);
+            }
+            self.processes[node].doom = None;
+            if self.processes[node].machine.is_none() {
+                self.start(node);
+            }
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.workload.waiting() == 0 && self.processes.iter().all(Process::is_ready)
+    }
+
+    /// Reads every key from all its replicas, then gives repairs time to end.
+    fn read_everything(&mut self) {
+        let auditor = self.options.workload.clients;
+        let all = self.options.replicas;
+        for key in 0..self.options.workload.keys {
+            let key = u32::try_from(key).expect("a run has few keys");
+            let read = self.session.read(key, all, self.now);
+            let attempt = self.workload.get(self.now, auditor, read, Some(all));
+            self.send_request(attempt);
+            self.run_until(self.now + READ_INTERVAL);
+        }
+        self.run_until(self.now + 2 * SECOND);
+    }
+
+    /// The first key whose replicas differ, and how.
+    fn first_difference(&self) -> Option<(u32, String)> {
+        (0_u32..)
+            .zip(&self.layout.owners)
+            .find_map(|(key, owners)| {
+                let states: Vec<String> =
+                    owners.iter().map(|&node| self.state(node, key)).collect();
+                let same = states.windows(2).all(|pair| pair[0] == pair[1]);
+                (!same).then(|| (key, states.join(" | ")))
+            })
+    }
+
+    fn state(&self, node: usize, key: u32) -> String {
+        // A damaged record that the others know nothing of is replaced by one that holds nothing.
+        let record = self.record(node, key);
+        let record = record.filter(|record| !record.container.clock().is_empty());
+        record.map_or_else(String::new, |record| {
+            let versions: Vec<_> = record
+                .container
+                .siblings()
+                .map(|(dot, version)| (dot, version.op, version.value.as_ref().map(Bytes::len)))
+                .collect();
+            format!("{:?} {versions:?}", record.container.clock())
+        })
+    }
+
+    /// The oracles that need the end of the story.
+    fn last_words(&mut self) -> Ruling {
+        for process in &self.processes {
+            bounds::baseline(&process.name, &process.levels(), self.now)?;
+        }
+        let mut live: BTreeMap<u32, Vec<OpIndex>> = BTreeMap::new();
+        for (key, owners) in (0_u32..).zip(&self.layout.owners) {
+            let Some(record) = self.record(owners[0], key) else {
+                continue;
+            };
+            let found = record
+                .container
+                .siblings()
+                .filter_map(|(_, version)| self.history.find_number(version.op.id));
+            live.insert(key, found.collect());
+        }
+        let all: Vec<OpIndex> = live.values().flatten().copied().collect();
+        durability::at_the_end(&mut self.history, &all, self.now)?;
+        idempotence::at_the_end(&mut self.history, &live, self.now)
+    }
+
+    fn report(&self, healing_rounds: u64) -> Report {
+        let mut faults = self.nemesis.counts.clone();
+        let net = &self.network.counts;
+        for (name, count) in [
+            ("deaths", self.deaths),
+            ("lost", net.lost),
+            ("cut", net.cut),
+            ("doubled", net.doubled),
+            ("client_lost", net.client_lost),
+        ] {
+            faults.insert(name, count);
+        }
+        Report {
+            seed: self.options.seed,
+            options_hash: self.options.hash(),
+            hash: self.trace.hash(),
+            simulated: self.now,
+            events: self.trace.events(),
+            operations: self.workload.counts.operations,
+            acknowledged: self.workload.counts.acknowledged,
+            retries: self.workload.counts.retries,
+            faults,
+            healing_rounds,
+            broken: self.broken.clone(),
+        }
+    }
+}

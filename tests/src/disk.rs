@@ -1,0 +1,162 @@
+//! A node's disk: the product's store worker over its in-memory engine, with time added.
+//!
+//! Whatever waits when a commit begins shares it, as in the product's store thread; the group is
+//! executed when its time is over. A crash before that moment finds the group lost, or written
+//! and not synced, as the seed says: the engine then keeps it or takes it back.
+
+use std::{collections::VecDeque, mem};
+
+use bytes::Bytes;
+use quorate_node::store::{
+    Command, Completion, Durability, Engine, MemoryEngine, Opened, Persist, Table, Worker, Write,
+    memory::Rot,
+};
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+
+use crate::{options::DiskOptions, rng::Rng};
+
+/// How much longer everything takes on a slow disk.
+const SLOWDOWN: u64 = 40;
+
+/// One disk.
+#[derive(Debug)]
+pub struct Disk {
+    worker: Worker<MemoryEngine>,
+    options: DiskOptions,
+    waiting: VecDeque<Command>,
+    group: Vec<Command>,
+    slow: bool,
+    rng: Rng,
+    chance: Pcg64Mcg,
+}
+
+impl Disk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(options: DiskOptions, mut rng: Rng) -> Self {
+        let chance = Pcg64Mcg::seed_from_u64(rng.word());
+        Self {
+            worker: Worker::new(MemoryEngine::new(), Durability::Sync),
+            options,
+            waiting: VecDeque::new(),
+            group: Vec::new(),
+            slow: false,
+            rng,
+            chance,
+        }
+    }
+
+    /// Executes a read at once, as the shell does.
+    pub fn read(&mut self, command: Command) -> Vec<Completion> {
+        self.worker.execute([command])
+    }
+
+    /// Queues a command; says when the commit that this begins is over, if it begins one.
+    pub fn submit(&mut self, now: u64, command: Command) -> Option<u64> {
+        self.waiting.push_back(command);
+        self.begin(now)
+    }
+
+    fn begin(&mut self, now: u64) -> Option<u64> {
+        if !self.group.is_empty() || self.waiting.is_empty() {
+            return None;
+        }
+        let count = self.waiting.len().min(self.options.group_max);
+        self.group.extend(self.waiting.drain(..count));
+        let mut time = self.options.sync_min + self.rng.exponential(self.options.sync_mean);
+        if self.rng.chance(self.options.tail) {
+            time += self.rng.below(self.options.tail_max);
+        }
+        if self.slow {
+            time *= SLOWDOWN;
+        }
+        Some(now + time)
+    }
+
+    /// The commit is over: what came of it, and when the next one is.
+    pub fn finish(&mut self, now: u64) -> (Vec<Completion>, Option<u64>) {
+        let group = mem::take(&mut self.group);
+        let completions = self.worker.execute(group);
+        (completions, self.begin(now))
+    }
+
+    /// The machine loses power: synced commits stay, of the others what the seed says.
+    pub fn crash(&mut self) {
+        let group = mem::take(&mut self.group);
+        self.waiting.clear();
+        let reached = self.worker.poisoned().is_none() && self.rng.chance(500_000);
+        let engine = self.worker.engine_mut();
+        if reached {
+            let writes: Vec<Write> = group.into_iter().flat_map(writes).collect();
+            // Refused or failed: then it did not reach the disk, which is as good.
+            let _ = engine.commit(&writes, Persist::Later);
+        }
+        engine.crash(&mut self.chance);
+    }
+
+    /// Opens the store anew, as a starting process does.
+    pub fn reopen(&mut self) -> Opened {
+        let old = mem::replace(
+            &mut self.worker,
+            Worker::new(MemoryEngine::new(), Durability::Sync),
+        );
+        let mut engine = old.into_engine();
+        let opened = engine.reopen();
+        self.worker = Worker::new(engine, Durability::Sync);
+        opened
+    }
+
+    /// Commits at once: for what a starting process writes before it serves.
+    pub fn commit_now(&mut self, command: Command) -> Vec<Completion> {
+        self.worker.execute([command])
+    }
+
+    /// What lies synced under a key.
+    #[must_use]
+    pub fn synced(&self, table: Table, key: &[u8]) -> Option<Bytes> {
+        // With `durability = sync` every commit is synced before it is visible.
+        self.worker.engine().get(table, key).ok().flatten()
+    }
+
+    /// Whether a sync has failed, after which nothing may be acknowledged.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.worker.poisoned().is_some()
+    }
+
+    /// The disk becomes slow, or well again.
+    pub fn set_slow(&mut self, slow: bool) {
+        self.slow = slow;
+    }
+
+    /// The next sync fails.
+    pub fn fail_next_sync(&mut self) {
+        self.worker.engine_mut().fail_next_sync();
+    }
+
+    /// Space runs out, or there is some again.
+    pub fn set_full(&mut self, full: bool) {
+        self.worker.engine_mut().set_full(full);
+    }
+
+    /// Damages one stored object; false if it is not there.
+    pub fn rot(&mut self, key: &Bytes) -> bool {
+        let rot = *self.rng.pick(&[Rot::Flip, Rot::Truncate, Rot::Unreadable]);
+        let engine = self.worker.engine_mut();
+        engine.rot_key(&mut self.chance, Table::Objects, key, rot)
+    }
+
+    /// Forgets one stored object; false if it is not there.
+    pub fn lose(&mut self, key: &Bytes) -> bool {
+        let engine = self.worker.engine_mut();
+        engine.rot_key(&mut self.chance, Table::Objects, key, Rot::Remove)
+    }
+}
+
+fn writes(command: Command) -> Vec<Write> {
+    match command {
+        Command::Write { writes, .. } => writes,
+        Command::Read { .. } | Command::Scan { .. } => Vec::new(),
+    }
+}

@@ -1,0 +1,283 @@
+//! Shows the oracles what nodes say and do.
+//!
+//! An answer is judged at the moment a node gives it, whether or not it ever reaches its client:
+//! what a node has said, it has to stand by.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use quorate_client::wire::{ErrorCode, Response, WriteReply};
+use quorate_node::{
+    causality::ContextKey,
+    event::Event as NodeEvent,
+    store::{
+        Table,
+        format::{self, Record},
+    },
+};
+
+use crate::{
+    history::{OpIndex, Outcome, Seen, place},
+    oracle::{
+        Broken, Listing, Ruling, bounds, causality, durability, idempotence, outcome, phantom,
+        session::Read,
+    },
+    process::{CLUSTER, CONTEXT_SECRET},
+    workload::{Attempt, Call, versions},
+    world::World,
+};
+
+/// `w` of the bucket: what a quorum read leaves behind when it has repaired what it saw.
+const W_BUCKET: u8 = 2;
+
+impl World {
+    /// Takes note of a broken promise; the first one counts.
+    pub(crate) fn rule(&mut self, ruling: Ruling) {
+        if let Err(broken) = ruling {
+            self.trace.line(self.now, format_args!("{broken}"));
+            self.broken.get_or_insert(broken);
+        }
+    }
+
+    /// A node says something about itself. True if it says that it has to stop.
+    pub(crate) fn judge_event(&mut self, node: usize, event: &NodeEvent) -> bool {
+        if self.trace.prints() {
+            let name = &self.processes[node].name;
+            self.trace.line(self.now, format_args!("{name}: {event:?}"));
+        }
+        match event {
+            NodeEvent::Minted { key, dot, op, .. } => {
+                let Some(index) = self.history.find_number(op.id) else {
+                    let detail = format!("a dot was minted for {op:?}, nobody's operation");
+                    self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
+                    return false;
+                };
+                let number = self.history.op(index).key;
+                if self.history.op(index).delete {
+                    self.deleted.insert(number);
+                }
+                let at = self.now;
+                if *key != self.workload.keys()[place(number)] {
+                    let detail = format!("{index:?} was minted for {key:?}");
+                    self.rule(Err(Broken::new("no phantom (P8)", at, detail)));
+                }
+                let ruling = outcome::minted(&self.history, index, at);
+                self.rule(ruling);
+                let ruling = causality::minted(&mut self.history, number, *dot, index, at);
+                self.rule(ruling);
+                false
+            }
+            NodeEvent::StoreFailed { .. } => true,
+            NodeEvent::EqualDotsDiffer { .. } => {
+                let detail = format!("{event:?}");
+                self.rule(Err(Broken::new("causality (P2, W1, W4)", self.now, detail)));
+                false
+            }
+            NodeEvent::DamagedMessage { .. } => {
+                // Nothing in this world damages messages, so the sender spread damage.
+                let detail = format!("{event:?}");
+                self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
+                false
+            }
+            NodeEvent::CorruptRecord { .. }
+            | NodeEvent::ReadRepair { .. }
+            | NodeEvent::ManySiblings { .. }
+            | NodeEvent::Refused { .. }
+            | NodeEvent::Membership(_)
+            | NodeEvent::Ready => false,
+        }
+    }
+
+    /// A node answers a request.
+    pub(crate) fn judge_reply(&mut self, node: usize, attempt: &Attempt, response: Response) {
+        if self.trace.prints() {
+            let (name, serial) = (&self.processes[node].name, attempt.serial);
+            self.trace
+                .line(self.now, format_args!("{name}: {serial} = {response:?}"));
+        }
+        let judged = self.judge_response(attempt, &response);
+        let seen = judged.unwrap_or_else(|broken| {
+            self.rule(Err(broken));
+            None
+        });
+        self.send_answer(attempt.serial, response, seen);
+    }
+
+    fn judge_response(
+        &mut self,
+        attempt: &Attempt,
+        response: &Response,
+    ) -> Result<Option<Seen>, Broken> {
+        match (&attempt.call, response) {
+            (Call::Write(index), Response::Error(error)) => {
+                if error.code != ErrorCode::UnknownOutcome {
+                    outcome::refused(&mut self.history, *index, error.code, self.now)?;
+                }
+                Ok(None)
+            }
+            (Call::Read(_), Response::Error(_)) => Ok(None),
+            (Call::Write(index), Response::Written(reply)) => {
+                let listing = self.listing(self.history.op(*index).key, response)?;
+                self.judge_ack(*index, reply)?;
+                Ok(self.seen(&listing, Some(&reply.context)))
+            }
+            (Call::Read(read), Response::Got(reply)) => {
+                let listing = self.listing(read.key, response)?;
+                let seen = self.seen(&listing, reply.context.as_ref());
+                self.judge_read(read, &listing, seen.as_ref())?;
+                Ok(seen)
+            }
+            (Call::Read(_) | Call::Write(_), _) => {
+                let detail = format!("{:?} was answered by {response:?}", attempt.call);
+                Err(Broken::new("no phantom (P8)", self.now, detail))
+            }
+        }
+    }
+
+    /// Recognises what an answer lists, and checks what holds for every list.
+    fn listing(&self, key: u32, response: &Response) -> Result<Listing, Broken> {
+        let at = self.now;
+        let (versions, _) = versions(response).unwrap_or_default();
+        let with_value = matches!(response, Response::Got(_));
+        let mut ops = Vec::with_capacity(versions.len());
+        for version in versions {
+            let index = phantom::recognise(&self.history, key, version, with_value, at)?;
+            phantom::minted(&self.history, index, at)?;
+            ops.push(index);
+        }
+        let listing = Listing { key, at, ops };
+        causality::listed(&self.history, &listing)?;
+        outcome::listed(&self.history, &listing)?;
+        idempotence::listed(&listing)?;
+        Ok(listing)
+    }
+
+    fn judge_read(&mut self, read: &Read, listing: &Listing, seen: Option<&Seen>) -> Ruling {
+        let shown = seen.map_or(&listing.ops[..], |seen| &seen.ops);
+        self.session
+            .answered(&mut self.history, read, listing, shown)?;
+        if self.options.replicas < read.r + W_BUCKET {
+            for &index in shown {
+                self.session.established(&mut self.history, index, W_BUCKET);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_ack(&mut self, index: OpIndex, reply: &WriteReply) -> Ruling {
+        let op = &mut self.history.ops[index.at()];
+        let (key, w) = (op.key, op.w);
+        if !matches!(op.outcome, Outcome::Acknowledged { .. }) {
+            op.outcome = Outcome::Acknowledged { at: self.now };
+        }
+        let mut missing = Vec::new();
+        for name in &reply.durable_on {
+            let node = self.layout.names.iter().position(|known| known == name);
+            if !node.is_some_and(|node| self.is_on_disk(node, index)) {
+                missing.push(name.clone());
+            }
+        }
+        let ack = durability::Ack {
+            op: index,
+            at: self.now,
+            durable_on: &reply.durable_on,
+            preference: &self.layout.owner_names[place(key)],
+            missing,
+        };
+        durability::acknowledged(&self.history, &ack)?;
+        self.session.established(&mut self.history, index, w);
+        self.session.replaces(&mut self.history, index, w, self.now);
+        Ok(())
+    }
+
+    /// Whether a node's synced disk covers an operation; damage from outside is not its fault.
+    fn is_on_disk(&mut self, node: usize, index: OpIndex) -> bool {
+        let key = self.history.op(index).key;
+        if self.rotted.contains(&(node, key)) {
+            return true;
+        }
+        let Some(record) = self.record(node, key) else {
+            return false;
+        };
+        let clock = record.container.clock();
+        let covered = self
+            .history
+            .op(index)
+            .dots
+            .iter()
+            .any(|&dot| clock.covers(dot));
+        let ruling = self.causality.clock(node, key, clock, self.now);
+        self.rule(ruling);
+        covered
+    }
+
+    /// The record of a key on a node's synced disk, if it is there and readable.
+    #[must_use]
+    pub fn record(&self, node: usize, key: u32) -> Option<Record> {
+        let stored = &self.layout.store_keys[place(key)];
+        let bytes = self.processes[node].disk.synced(Table::Objects, stored)?;
+        let name = &self.workload.keys()[place(key)];
+        format::decode(self.layout.bucket.0, name, &bytes).ok()
+    }
+
+    /// What a context stands for: the versions listed beside it, and deletes, which are not
+    /// listed; only these are taken from the context itself.
+    fn seen(&self, listing: &Listing, context: Option<&Bytes>) -> Option<Seen> {
+        let context = context?;
+        let mut ops = listing.ops.clone();
+        if self.deleted.contains(&listing.key) {
+            let name = &self.workload.keys()[place(listing.key)];
+            let secret = ContextKey::new(CONTEXT_SECRET);
+            let opened = secret
+                .open(CLUSTER, self.layout.bucket.0, name, context)
+                .ok()?;
+            for op in opened.seen {
+                if let Some(index) = self.history.find_number(op.id)
+                    && self.history.op(index).delete
+                    && !ops.contains(&index)
+                {
+                    ops.push(index);
+                }
+            }
+        }
+        Some(Seen {
+            context: context.clone(),
+            ops: Rc::from(ops),
+        })
+    }
+
+    /// A request did not reach a node, for certain.
+    pub(crate) fn judge_refusal(&mut self, attempt: &Attempt) {
+        if let Call::Write(index) = attempt.call {
+            let code = ErrorCode::Unavailable;
+            let ruling = outcome::refused(&mut self.history, index, code, self.now);
+            self.rule(ruling);
+        }
+    }
+
+    /// A node answers what it has answered already.
+    pub(crate) fn judge_second_reply(&mut self, node: usize, request: u64) {
+        let name = &self.processes[node].name;
+        let broken = bounds::answered_twice(name, request, self.now);
+        self.rule(Err(broken));
+    }
+
+    /// Checks what has to hold at any time.
+    pub(crate) fn audit(&mut self) {
+        let mut rulings = Vec::new();
+        for process in self.processes.iter().filter(|process| process.is_up()) {
+            rulings.push(bounds::levels(&process.name, &process.levels(), self.now));
+            let overdue = process
+                .waiting
+                .iter()
+                .find(|(_, waiting)| waiting.deadline + bounds::SLACK < self.now);
+            if let Some((request, waiting)) = overdue {
+                let (name, due) = (&process.name, waiting.deadline);
+                rulings.push(Err(bounds::unanswered(name, *request, due, self.now)));
+            }
+        }
+        for ruling in rulings {
+            self.rule(ruling);
+        }
+    }
+}

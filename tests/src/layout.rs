@@ -1,0 +1,93 @@
+//! Where the run's keys live, worked out once with the product's own ring.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_node::{bucket::Catalogue, message::BucketId, store::format};
+use quorate_ring::{Member, NodeId, Partitions, Ring, Token};
+
+use crate::workload::BUCKET;
+
+const PARTITIONS: u32 = 64;
+const TOKEN_SEED: u32 = 0x5175;
+const REPLICAS_MAX: u8 = 5;
+
+/// The ring, and for every key of the run what follows from it.
+#[derive(Debug)]
+pub struct Layout {
+    ring: Arc<Ring>,
+    /// The bucket all keys are in.
+    pub bucket: BucketId,
+    /// Names of all nodes.
+    pub names: Vec<String>,
+    /// Per key: its replicas, in order of preference, as indexes of nodes.
+    pub owners: Vec<Vec<usize>>,
+    /// Per key: the names of its replicas.
+    pub owner_names: Vec<Vec<String>>,
+    /// Per key: under what it is stored.
+    pub store_keys: Vec<Bytes>,
+}
+
+impl Layout {
+    /// The layout of these keys on these nodes.
+    ///
+    /// # Panics
+    ///
+    /// If the product cannot make a ring of the nodes.
+    #[must_use]
+    pub fn new(names: &[String], keys: &[Bytes], replicas: u8) -> Self {
+        let ring = found(names);
+        let bucket = Catalogue::founding(ring.replicas_max())
+            .find(BUCKET)
+            .expect("the default bucket exists from the start");
+        let mut layout = Self {
+            bucket: bucket.id,
+            names: names.to_vec(),
+            owners: Vec::new(),
+            owner_names: Vec::new(),
+            store_keys: Vec::new(),
+            ring: Arc::new(ring),
+        };
+        for key in keys {
+            layout.place(key, replicas);
+        }
+        layout
+    }
+
+    fn place(&mut self, key: &Bytes, replicas: u8) {
+        let token = Token::of(self.ring.seed(), BUCKET, key);
+        let preference = self.ring.preference(token);
+        let owners: Vec<usize> = preference
+            .owners(usize::from(replicas))
+            .iter()
+            .map(|id| self.index(*id))
+            .collect();
+        let names = owners.iter().map(|&node| self.names[node].clone());
+        self.owner_names.push(names.collect());
+        self.owners.push(owners);
+        self.store_keys
+            .push(format::object_key(token.get(), self.bucket.0, key));
+    }
+
+    fn index(&self, id: NodeId) -> usize {
+        let names = &mut self.names.iter();
+        names
+            .position(|name| NodeId::of_name(name) == id)
+            .expect("the ring has no other members")
+    }
+
+    /// The ring itself.
+    #[must_use]
+    pub fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring)
+    }
+}
+
+fn found(names: &[String]) -> Ring {
+    let members = names.iter().map(|name| {
+        Member::new(name, "127.0.0.1:7400", "default", 1).expect("the simulator's names are good")
+    });
+    let partitions = Partitions::new(PARTITIONS).expect("a power of two in range");
+    Ring::founding(members.collect(), partitions, TOKEN_SEED, REPLICAS_MAX)
+        .expect("a few distinct members make a ring")
+}

@@ -1,0 +1,161 @@
+//! The links between nodes, and between clients and nodes.
+//!
+//! A message is lost, delayed, doubled or overtaken as the options say; a cut link loses all of
+//! them. Links are directed: a node can hear without being heard. Clients talk over streams, so
+//! their requests and answers are lost or late but never doubled.
+
+use crate::{options::NetOptions, rng::Rng};
+
+/// What happened to messages so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetCounts {
+    /// Messages given to the network.
+    pub sent: u64,
+    /// Lost by chance.
+    pub lost: u64,
+    /// Lost on a cut link.
+    pub cut: u64,
+    /// Delivered twice.
+    pub doubled: u64,
+    /// Requests or answers of clients lost.
+    pub client_lost: u64,
+}
+
+/// When the copies of one message arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrivals {
+    /// The message, unless it was lost.
+    pub first: Option<u64>,
+    /// Its copy, if it was doubled.
+    pub second: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Link {
+    cut: bool,
+    last_arrival: u64,
+}
+
+/// All links.
+#[derive(Debug)]
+pub struct Network {
+    nodes: usize,
+    links: Vec<Link>,
+    options: NetOptions,
+    rng: Rng,
+    /// What happened so far.
+    pub counts: NetCounts,
+}
+
+impl Network {
+    /// Links between this many nodes.
+    #[must_use]
+    pub fn new(nodes: usize, options: NetOptions, seed: u64) -> Self {
+        Self {
+            nodes,
+            links: vec![Link::default(); nodes * nodes],
+            options,
+            rng: Rng::new(seed, 0x0e70),
+            counts: NetCounts::default(),
+        }
+    }
+
+    /// Sends a message from one node to another.
+    pub fn send(&mut self, now: u64, from: usize, to: usize) -> Arrivals {
+        self.counts.sent += 1;
+        if self.links[from * self.nodes + to].cut {
+            self.counts.cut += 1;
+            return Arrivals::default();
+        }
+        if self.rng.chance(self.options.loss) {
+            self.counts.lost += 1;
+            return Arrivals::default();
+        }
+        let first = Some(self.arrival(now, from, to));
+        let second = self.rng.chance(self.options.duplicate).then(|| {
+            self.counts.doubled += 1;
+            self.arrival(now, from, to)
+        });
+        Arrivals { first, second }
+    }
+
+    fn arrival(&mut self, now: u64, from: usize, to: usize) -> u64 {
+        let at = now + self.delay();
+        if self.options.reorder {
+            return at;
+        }
+        let link = &mut self.links[from * self.nodes + to];
+        link.last_arrival = at.max(link.last_arrival + 1);
+        link.last_arrival
+    }
+
+    fn delay(&mut self) -> u64 {
+        let mut delay = self.options.delay_min + self.rng.exponential(self.options.delay_mean);
+        if self.rng.chance(self.options.tail) {
+            delay += self.rng.below(self.options.tail_max);
+        }
+        delay
+    }
+
+    /// Sends something between a client and a node; none if it is lost.
+    pub fn client_send(&mut self, now: u64) -> Option<u64> {
+        if self.rng.chance(self.options.client_loss) {
+            self.counts.client_lost += 1;
+            return None;
+        }
+        Some(now + self.delay())
+    }
+
+    /// Cuts or mends the link from one node to another.
+    pub fn set_cut(&mut self, from: usize, to: usize, cut: bool) {
+        self.links[from * self.nodes + to].cut = cut;
+    }
+
+    /// Mends every link.
+    pub fn mend(&mut self) {
+        for link in &mut self.links {
+            link.cut = false;
+        }
+    }
+
+    /// Takes every fault away; only delays remain.
+    pub fn heal(&mut self) {
+        self.mend();
+        self.options.loss = 0;
+        self.options.duplicate = 0;
+        self.options.tail = 0;
+        self.options.client_loss = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn a_cut_link_is_cut_in_one_direction() {
+        let mut net = Network::new(3, Options::calm(1).net, 1);
+        net.set_cut(0, 1, true);
+        assert_eq!(net.send(5, 0, 1), Arrivals::default());
+        assert!(net.send(5, 1, 0).first.is_some_and(|at| at > 5));
+        net.heal();
+        assert!(net.send(5, 0, 1).first.is_some());
+    }
+
+    #[test]
+    fn without_reordering_messages_arrive_in_order() {
+        let mut options = Options::calm(1).net;
+        options.delay_mean = 1_000_000;
+        let mut net = Network::new(2, options, 1);
+        let mut last = 0;
+        for now in 0..1_000 {
+            let at = net
+                .send(now, 0, 1)
+                .first
+                .expect("nothing is lost on a calm network");
+            assert!(at > last);
+            last = at;
+        }
+    }
+}

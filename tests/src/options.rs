@@ -1,0 +1,268 @@
+//! Everything that can differ between two runs, all drawn from the seed.
+//!
+//! Swarm testing: a seed decides not only how often a fault strikes but which classes of fault
+//! exist at all, so that a rare combination is not drowned by a common one. The classes that
+//! reach the disk obey a fault atlas (see `nemesis`): no seed damages all copies of a key, so
+//! every failure of an oracle is a defect and never bad luck.
+
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::rng::{Rng, nanos};
+
+/// The classes of fault a run may contain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each class of fault is there or not"
+)]
+pub struct Classes {
+    /// Processes die and lose what they had not synced.
+    pub crash: bool,
+    /// Several processes die at one instant.
+    pub power_cut: bool,
+    /// Processes stand still for a while.
+    pub pause: bool,
+    /// Links are cut, in one or both directions.
+    pub partition: bool,
+    /// Wall clocks jump.
+    pub clock: bool,
+    /// A disk becomes slow for a while.
+    pub slow_disk: bool,
+    /// Stored records change by themselves.
+    pub bit_rot: bool,
+    /// A sync fails, which must stop the process.
+    pub fsync_error: bool,
+}
+
+/// Behaviour of every link between nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetOptions {
+    /// Least delay.
+    pub delay_min: u64,
+    /// Mean of the exponential part of the delay.
+    pub delay_mean: u64,
+    /// How often a message takes the long way, per million.
+    pub tail: u32,
+    /// Longest extra delay of such a message.
+    pub tail_max: u64,
+    /// Lost messages per million.
+    pub loss: u32,
+    /// Doubled messages per million.
+    pub duplicate: u32,
+    /// Whether one message may overtake another on the same link.
+    pub reorder: bool,
+    /// Lost requests and lost answers of clients per million.
+    pub client_loss: u32,
+}
+
+/// Behaviour of every disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskOptions {
+    /// Least time of a group commit.
+    pub sync_min: u64,
+    /// Mean of the exponential part.
+    pub sync_mean: u64,
+    /// Slow commits per million.
+    pub tail: u32,
+    /// Longest extra time of such a commit.
+    pub tail_max: u64,
+    /// Commands that share a commit at most.
+    pub group_max: usize,
+}
+
+/// What clients do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadOptions {
+    /// Clients.
+    pub clients: usize,
+    /// Mean time between two operations of all clients together.
+    pub interval: u64,
+    /// Keys that get half of the operations.
+    pub hot_keys: usize,
+    /// All keys.
+    pub keys: usize,
+    /// Gets among the operations, per million.
+    pub gets: u32,
+    /// Deletes among the writes, per million.
+    pub deletes: u32,
+    /// Writes that carry a context if the client has one, per million.
+    pub contextual: u32,
+    /// Writes with a precondition, per million.
+    pub conditional: u32,
+    /// How often a failed attempt is repeated, per million.
+    pub retry: u32,
+    /// How often a write that was acknowledged is sent once more, per million.
+    pub needless_retry: u32,
+    /// Requests that ask for quorums of their own, per million.
+    pub own_quorum: u32,
+    /// Least `w` such a request may ask for.
+    pub w_min: u8,
+    /// Largest ordinary value.
+    pub value_max: usize,
+    /// Budget of a request.
+    pub timeout: Duration,
+}
+
+/// How often the nemesis strikes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NemesisOptions {
+    /// Mean time between two faults.
+    pub interval: u64,
+    /// Longest time a fault lasts.
+    pub lasts_max: u64,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where everything comes from.
+    pub seed: u64,
+    /// Simulated time with faults.
+    pub duration: u64,
+    /// Whether messages are encoded and decoded on their way.
+    pub encode: bool,
+    /// Nodes.
+    pub nodes: usize,
+    /// Replicas of each key.
+    pub replicas: u8,
+    /// Classes of fault.
+    pub classes: Classes,
+    /// Links.
+    pub net: NetOptions,
+    /// Disks.
+    pub disk: DiskOptions,
+    /// Clients.
+    pub workload: WorkloadOptions,
+    /// Faults.
+    pub nemesis: NemesisOptions,
+}
+
+const US: u64 = 1_000;
+const MS: u64 = 1_000_000;
+
+impl Options {
+    /// The options that belong to a seed.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        let mut rng = Rng::new(seed, 0x0901);
+        let classes = classes(&mut rng);
+        let w_min = if classes.bit_rot { 2 } else { 1 };
+        Self {
+            seed,
+            duration: 30_000 * MS,
+            encode: true,
+            nodes: *rng.pick(&[5, 5, 5, 5, 3, 4, 6, 7]),
+            replicas: 3,
+            classes,
+            net: net(&mut rng),
+            disk: DiskOptions {
+                sync_min: 200 * US,
+                sync_mean: rng.between(100, 900) * US,
+                tail: *rng.pick(&[0, 1_000, 20_000]),
+                tail_max: 60 * MS,
+                group_max: *rng.pick(&[1, 4, 64, 64, 256]),
+            },
+            workload: workload(&mut rng, w_min),
+            nemesis: NemesisOptions {
+                interval: rng.between(500, 5_000) * MS,
+                lasts_max: rng.between(500, 8_000) * MS,
+            },
+        }
+    }
+
+    /// The same without any fault but crashes of the caller's choosing: for scripted scenarios.
+    #[must_use]
+    pub fn calm(seed: u64) -> Self {
+        let mut options = Self::from_seed(seed);
+        options.nodes = 5;
+        options.classes = Classes::default();
+        options.net = NetOptions {
+            delay_min: 200 * US,
+            delay_mean: 100 * US,
+            tail: 0,
+            tail_max: 0,
+            loss: 0,
+            duplicate: 0,
+            reorder: false,
+            client_loss: 0,
+        };
+        options.disk.tail = 0;
+        options
+    }
+
+    /// Tells runs apart whose seeds are equal and whose options are not.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let mut same = self.clone();
+        same.encode = true;
+        xxh3_64(format!("{same:?}").as_bytes())
+    }
+}
+
+fn classes(rng: &mut Rng) -> Classes {
+    let mut on = |per_million| rng.chance(per_million);
+    Classes {
+        crash: on(700_000),
+        power_cut: on(300_000),
+        pause: on(400_000),
+        partition: on(600_000),
+        clock: on(400_000),
+        slow_disk: on(300_000),
+        bit_rot: on(250_000),
+        fsync_error: on(200_000),
+    }
+}
+
+fn net(rng: &mut Rng) -> NetOptions {
+    NetOptions {
+        delay_min: rng.between(50, 500) * US,
+        delay_mean: rng.between(50, 2_000) * US,
+        tail: *rng.pick(&[0, 1_000, 10_000, 50_000]),
+        tail_max: rng.between(10, 2_000) * MS,
+        loss: *rng.pick(&[0, 0, 1_000, 10_000, 50_000]),
+        duplicate: *rng.pick(&[0, 0, 1_000, 20_000]),
+        reorder: rng.chance(700_000),
+        client_loss: *rng.pick(&[0, 1_000, 20_000]),
+    }
+}
+
+fn workload(rng: &mut Rng, w_min: u8) -> WorkloadOptions {
+    let hot_keys = *rng.pick(&[1, 2, 4, 8]);
+    WorkloadOptions {
+        clients: *rng.pick(&[1, 4, 12, 12, 24]),
+        interval: 10 * MS,
+        hot_keys,
+        keys: hot_keys + rng.index(300),
+        gets: *rng.pick(&[200_000, 400_000, 500_000, 700_000]),
+        deletes: *rng.pick(&[0, 50_000, 300_000]),
+        contextual: *rng.pick(&[500_000, 800_000, 950_000]),
+        conditional: *rng.pick(&[0, 50_000]),
+        retry: *rng.pick(&[0, 500_000, 900_000]),
+        needless_retry: *rng.pick(&[0, 20_000, 200_000]),
+        own_quorum: *rng.pick(&[0, 100_000, 500_000]),
+        w_min,
+        value_max: *rng.pick(&[32, 100, 1_000, 4_000]),
+        timeout: Duration::from_millis(rng.between(300, 3_000)),
+    }
+}
+
+impl WorkloadOptions {
+    /// After this time a client gives up on an attempt.
+    #[must_use]
+    pub fn patience(&self) -> u64 {
+        nanos(self.timeout) + nanos(self.timeout) / 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_seeds_mean_equal_options() {
+        assert_eq!(Options::from_seed(5), Options::from_seed(5));
+        assert_ne!(Options::from_seed(5).hash(), Options::from_seed(6).hash());
+    }
+}

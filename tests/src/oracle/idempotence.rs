@@ -1,0 +1,54 @@
+//! P6, W5: a retry with the same operation id is applied once.
+//!
+//! No answer lists one operation twice; and after everything has converged, no operation is live
+//! that the author of another live one had seen, even if a retry minted it again in between. The
+//! memory of operation ids is bounded by design, so an operation that was retried after that many
+//! other writes to its key is excused.
+
+use std::collections::BTreeMap;
+
+use super::{Broken, Listing, Ruling};
+use crate::history::{History, OpIndex, place};
+
+const PROMISE: &str = "idempotence (P6, W5)";
+
+/// Writes to a key within which a retry must be recognised; half of what an object remembers.
+pub const WINDOW: usize = 32;
+
+/// No operation has two live siblings in one answer.
+pub fn listed(listing: &Listing) -> Ruling {
+    let mut ops = listing.ops.clone();
+    ops.sort_unstable();
+    if let Some([twice, _]) = ops.windows(2).find(|pair| pair[0] == pair[1]) {
+        let detail = format!("key {} lists {twice:?} twice", listing.key);
+        return Err(Broken::new(PROMISE, listing.at, detail));
+    }
+    Ok(())
+}
+
+/// At the end: `live` is what each key's replicas agree on.
+pub fn at_the_end(history: &mut History, live: &BTreeMap<u32, Vec<OpIndex>>, at: u64) -> Ruling {
+    for (&key, ops) in live {
+        let listing = Listing {
+            key,
+            at,
+            ops: ops.clone(),
+        };
+        listed(&listing)?;
+        let minted = history.dots[place(key)].len();
+        for &index in ops {
+            let Some(seen) = history.op(index).seen.clone() else {
+                continue;
+            };
+            if let Some(back) = ops
+                .iter()
+                .find(|&&op| op != index && seen.ops.contains(&op))
+                && minted <= WINDOW
+            {
+                let detail = format!("key {key} still holds {back:?}, which {index:?} replaced");
+                return Err(Broken::new(PROMISE, at, detail));
+            }
+        }
+    }
+    Ok(())
+}

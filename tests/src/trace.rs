@@ -1,0 +1,95 @@
+//! The fingerprint of a run, and its story.
+//!
+//! Every event of the world is folded into one running hash, so that two runs of a seed can be
+//! compared by a number; with tracing on, each is also printed with its simulated time. The hash
+//! depends on what messages say and not on their encoding: a run with encoding and one without
+//! must agree.
+
+use std::{fmt, io::Write as _};
+
+use quorate_node::message::{Message, ReplicaState, RpcId};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// The running hash.
+#[derive(Debug)]
+pub struct Trace {
+    hash: u64,
+    events: u64,
+    print: bool,
+}
+
+impl Trace {
+    /// An empty trace.
+    #[must_use]
+    pub fn new(print: bool) -> Self {
+        Self {
+            hash: 0x9e37_79b9_7f4a_7c15,
+            events: 0,
+            print,
+        }
+    }
+
+    /// Whether lines are printed; making them is not free.
+    #[must_use]
+    pub const fn prints(&self) -> bool {
+        self.print
+    }
+
+    /// Folds one event in.
+    pub fn mix(&mut self, time: u64, place: u64, what: u64) {
+        self.events += 1;
+        let mut hash = self.hash ^ time;
+        hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29) ^ place;
+        hash = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53).rotate_left(31) ^ what;
+        self.hash = hash.wrapping_mul(0x9fb2_1c65_1e98_df25);
+    }
+
+    /// Prints a line if lines are printed.
+    pub fn line(&self, time: u64, line: fmt::Arguments<'_>) {
+        if self.print {
+            let (seconds, nanos) = (time / 1_000_000_000, time % 1_000_000_000);
+            // A reader that has gone away is no reason to stop.
+            let _ = writeln!(std::io::stdout(), "{seconds:4}.{nanos:09} {line}");
+        }
+    }
+
+    /// The hash so far.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Events so far.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+}
+
+/// What a message says, in a number that does not depend on its encoding.
+#[must_use]
+pub fn fingerprint(message: &Message) -> u64 {
+    match message {
+        Message::Forward { id, write, .. } => name(1, *id, &write.op_id),
+        Message::Forwarded { id, .. } => name(2, *id, &[]),
+        Message::Replicate { id, record, .. } => name(3, *id, record),
+        Message::Replicated { id, .. } => name(4, *id, &[]),
+        Message::Fetch { id, key, .. } => name(5, *id, key),
+        Message::Fetched { id, state, .. } => match state {
+            ReplicaState::Absent => name(6, *id, &[]),
+            ReplicaState::Present(record) => name(7, *id, record),
+            ReplicaState::Unreadable => name(8, *id, &[]),
+        },
+        Message::Scan { id, .. } => name(9, *id, &[]),
+        Message::Scanned { id, .. } => name(10, *id, &[]),
+        Message::Catalogue { id, catalogue } => name(11, *id, catalogue),
+        Message::CatalogueStored { id, .. } => name(12, *id, &[]),
+        Message::Status { id, .. } => name(13, *id, &[]),
+        Message::StatusReport { id, .. } => name(14, *id, &[]),
+        Message::Gossip(_) => 15,
+    }
+}
+
+fn name(kind: u64, id: RpcId, bytes: &[u8]) -> u64 {
+    xxh3_64_with_seed(bytes, id.0.rotate_left(8) ^ kind)
+}

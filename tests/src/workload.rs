@@ -1,0 +1,385 @@
+//! What clients do: reads and writes with and without contexts, retries, quorums of their own.
+//!
+//! Clients live outside the cluster. Each keeps the contexts of its latest answers and uses them
+//! in later writes, however stale they have become. A client that hears nothing, or hears that the
+//! outcome is unknown, may send the same operation again, to the same node or another; one that
+//! hears an answer may do so as well, since that is what networks do to people.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use bytes::Bytes;
+use quorate_client::wire::{
+    Condition, ErrorCode, GetRequest, Request, Response, Version, WriteRequest,
+};
+
+use crate::{
+    history::{History, Op, OpIndex, Outcome, Seen, op_id, place, value},
+    options::{Options, WorkloadOptions},
+    oracle::session::{Read, Session},
+    rng::Rng,
+};
+
+/// The bucket that exists from the start.
+pub const BUCKET: &str = "default";
+const R_DEFAULT: u8 = 2;
+const W_DEFAULT: u8 = 2;
+const ATTEMPTS_MAX: u32 = 4;
+
+/// What a request is about.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// A get.
+    Read(Read),
+    /// A put or delete.
+    Write(OpIndex),
+}
+
+/// One request of one client to one node.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Unique in the run.
+    pub serial: u64,
+    /// The client.
+    pub client: usize,
+    /// The node.
+    pub target: usize,
+    /// When the node has to have answered at the latest, by the budget in the request.
+    pub deadline: u64,
+    /// What it is about.
+    pub call: Call,
+    /// What is sent.
+    pub request: Request,
+}
+
+/// What a client gets to know of an attempt.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// The node answered; for a read or an acknowledged write, what the context stands for.
+    Answer(Box<Response>, Option<Seen>),
+    /// The node could not be reached: the request was certainly not received.
+    Refused,
+    /// Nothing, for so long that the client gave up.
+    Silence,
+}
+
+/// Numbers for the summary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WorkCounts {
+    /// Operations started.
+    pub operations: u64,
+    /// Operations that were answered as asked.
+    pub acknowledged: u64,
+    /// Further attempts of operations.
+    pub retries: u64,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub struct Workload {
+    options: WorkloadOptions,
+    nodes: usize,
+    replicas: u8,
+    keys: Vec<Bytes>,
+    contexts: Vec<BTreeMap<u32, Seen>>,
+    waiting: BTreeMap<u64, Attempt>,
+    serial: u64,
+    rng: Rng,
+    /// For the summary.
+    pub counts: WorkCounts,
+}
+
+impl Workload {
+    /// The clients of a run.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        let work = options.workload.clone();
+        let keys = (0..work.keys)
+            .map(|key| Bytes::from(format!("key-{key:04}")))
+            .collect();
+        Self {
+            contexts: vec![BTreeMap::new(); work.clients],
+            nodes: options.nodes,
+            replicas: options.replicas,
+            options: work,
+            keys,
+            waiting: BTreeMap::new(),
+            serial: 0,
+            rng: Rng::new(options.seed, 0x3042),
+            counts: WorkCounts::default(),
+        }
+    }
+
+    /// The bytes of every key.
+    #[must_use]
+    pub fn keys(&self) -> &[Bytes] {
+        &self.keys
+    }
+
+    /// Time until the next operation.
+    pub fn pause(&mut self) -> u64 {
+        self.rng.exponential(self.options.interval)
+    }
+
+    /// Attempts that have not been answered or given up.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How long a client waits before it gives up.
+    #[must_use]
+    pub fn patience(&self) -> u64 {
+        self.options.patience()
+    }
+
+    /// The next operation of some client.
+    pub fn next_op(&mut self, now: u64, history: &mut History, session: &Session) -> Attempt {
+        self.counts.operations += 1;
+        let client = self.rng.index(self.options.clients);
+        let key = self.some_key();
+        if self.rng.chance(self.options.gets) {
+            let r = if self.rng.chance(self.options.own_quorum) {
+                Some(self.quorum(1))
+            } else {
+                None
+            };
+            let read = session.read(key, r.unwrap_or(R_DEFAULT), now);
+            return self.get(now, client, read, r);
+        }
+        let op = self.some_write(now, client, key, history);
+        self.write(now, client, op, history)
+    }
+
+    fn some_key(&mut self) -> u32 {
+        let keys = if self.rng.chance(500_000) {
+            self.options.hot_keys
+        } else {
+            self.options.keys
+        };
+        u32::try_from(self.rng.index(keys)).expect("a run has few keys")
+    }
+
+    fn quorum(&mut self, least: u8) -> u8 {
+        let span = self.rng.between(u64::from(least), u64::from(self.replicas));
+        u8::try_from(span).expect("between two bytes")
+    }
+
+    fn some_write(&mut self, now: u64, client: usize, key: u32, history: &mut History) -> OpIndex {
+        let delete = self.rng.chance(self.options.deletes);
+        let contextual = self.rng.chance(self.options.contextual);
+        let seen = self.contexts[client]
+            .get(&key)
+            .filter(|_| contextual)
+            .cloned();
+        let w = if self.rng.chance(self.options.own_quorum) {
+            self.quorum(self.options.w_min)
+        } else {
+            W_DEFAULT
+        };
+        let condition = match &seen {
+            _ if !self.rng.chance(self.options.conditional) => Condition::None,
+            Some(_) => Condition::IfMatch,
+            None => Condition::IfAbsent,
+        };
+        history.push(Op {
+            value_bytes: 4 + self.rng.index(self.options.value_max),
+            seen,
+            w,
+            condition,
+            ..Op::new(key, delete, now)
+        })
+    }
+
+    /// Sends a read of a caller's choosing.
+    pub fn get(&mut self, now: u64, client: usize, read: Read, r: Option<u8>) -> Attempt {
+        let request = Request::Get(GetRequest {
+            bucket: BUCKET.to_owned(),
+            key: self.key(read.key),
+            r,
+            pr: None,
+            timeout_ms: self.timeout_ms(),
+        });
+        let target = self.rng.index(self.nodes);
+        self.attempt(now, client, target, Call::Read(read), request)
+    }
+
+    /// Sends a write for the first time or once more.
+    pub fn write(
+        &mut self,
+        now: u64,
+        client: usize,
+        index: OpIndex,
+        history: &mut History,
+    ) -> Attempt {
+        let op = &mut history.ops[index.at()];
+        let retry = op.refused < op.attempts;
+        op.attempts += 1;
+        if op.outcome == Outcome::NotApplied {
+            op.outcome = Outcome::Unknown;
+        }
+        let write = WriteRequest {
+            bucket: BUCKET.to_owned(),
+            key: self.key(op.key),
+            value: (!op.delete).then(|| value(index, op.value_bytes)),
+            context: op.seen.as_ref().map(|seen| seen.context.clone()),
+            w: (op.w != W_DEFAULT).then_some(op.w),
+            op_id: op_id(index),
+            retry,
+            condition: op.condition,
+            timeout_ms: self.timeout_ms(),
+            ..WriteRequest::default()
+        };
+        let request = if op.delete {
+            Request::Delete(write)
+        } else {
+            Request::Put(write)
+        };
+        let target = self.rng.index(self.nodes);
+        self.attempt(now, client, target, Call::Write(index), request)
+    }
+
+    fn key(&self, key: u32) -> Bytes {
+        self.keys[place(key)].clone()
+    }
+
+    fn timeout_ms(&self) -> u32 {
+        u32::try_from(self.options.timeout.as_millis()).expect("budgets are short")
+    }
+
+    fn attempt(
+        &mut self,
+        now: u64,
+        client: usize,
+        target: usize,
+        call: Call,
+        request: Request,
+    ) -> Attempt {
+        self.serial += 1;
+        let attempt = Attempt {
+            serial: self.serial,
+            client,
+            target,
+            deadline: now + crate::rng::nanos(self.options.timeout),
+            call,
+            request,
+        };
+        self.waiting.insert(self.serial, attempt.clone());
+        attempt
+    }
+
+    /// A client hears of an attempt. What it does next, if anything, is returned with the time it
+    /// takes to begin.
+    pub fn heard(
+        &mut self,
+        now: u64,
+        serial: u64,
+        heard: Heard,
+        history: &mut History,
+    ) -> Option<Attempt> {
+        let attempt = self.waiting.remove(&serial)?;
+        let again = match heard {
+            Heard::Answer(response, seen) => {
+                let well = !matches!(*response, Response::Error(_));
+                if let Some(seen) = seen {
+                    self.remember(&attempt, seen, history);
+                }
+                if well {
+                    self.counts.acknowledged += 1;
+                    self.options.needless_retry
+                } else {
+                    self.after_error(&response)
+                }
+            }
+            Heard::Refused | Heard::Silence => self.options.retry,
+        };
+        let Call::Write(index) = attempt.call else {
+            return None;
+        };
+        if ATTEMPTS_MAX <= history.op(index).attempts || !self.rng.chance(again) {
+            return None;
+        }
+        self.counts.retries += 1;
+        let next = self.write(now, attempt.client, index, history);
+        if self.rng.chance(300_000) {
+            return Some(self.retarget(next, attempt.target));
+        }
+        Some(next)
+    }
+
+    fn retarget(&mut self, mut attempt: Attempt, target: usize) -> Attempt {
+        attempt.target = target;
+        self.waiting.insert(attempt.serial, attempt.clone());
+        attempt
+    }
+
+    /// A refusal for cause is not repeated; a full or lonely node may be better off later.
+    fn after_error(&self, response: &Response) -> u32 {
+        let Response::Error(error) = response else {
+            return 0;
+        };
+        let worth = matches!(
+            error.code,
+            ErrorCode::UnknownOutcome | ErrorCode::Unavailable | ErrorCode::Overloaded
+        );
+        if worth { self.options.retry } else { 0 }
+    }
+
+    fn remember(&mut self, attempt: &Attempt, seen: Seen, history: &History) {
+        let key = match &attempt.call {
+            Call::Read(read) => read.key,
+            Call::Write(index) => history.op(*index).key,
+        };
+        // The auditor of the healing phase is nobody's client.
+        if let Some(contexts) = self.contexts.get_mut(attempt.client) {
+            contexts.insert(key, seen);
+        }
+    }
+}
+
+/// The versions of an answer, if it has any.
+#[must_use]
+pub fn versions(response: &Response) -> Option<(&[Version], Option<&Bytes>)> {
+    match response {
+        Response::Got(reply) => Some((&reply.siblings, reply.context.as_ref())),
+        Response::Written(reply) => Some((&reply.siblings, Some(&reply.context))),
+        Response::Keys(_)
+        | Response::Explained(_)
+        | Response::Buckets(_)
+        | Response::Ring(_)
+        | Response::Status(_)
+        | Response::Error(_) => None,
+    }
+}
+
+impl Op {
+    /// A write that nobody has sent yet.
+    #[must_use]
+    pub fn new(key: u32, delete: bool, started: u64) -> Self {
+        Self {
+            key,
+            delete,
+            value_bytes: 16,
+            seen: None,
+            w: W_DEFAULT,
+            condition: Condition::None,
+            started,
+            attempts: 0,
+            refused: 0,
+            outcome: Outcome::Unknown,
+            dots: Vec::new(),
+            settled: false,
+            replaced: None,
+            visited: 0,
+        }
+    }
+
+    /// The same write by an author who had seen these.
+    #[must_use]
+    pub fn having_seen(self, context: Bytes, ops: &[OpIndex]) -> Self {
+        let ops = Rc::from(ops);
+        Self {
+            seen: Some(Seen { context, ops }),
+            ..self
+        }
+    }
+}

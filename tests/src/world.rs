@@ -1,0 +1,676 @@
+//! The world: all nodes, clients, links, disks and clocks in one thread, driven by one agenda.
+//!
+//! Take the next event, advance the time, hand it to whom it concerns, carry out what comes back.
+//! Nothing here knows what a right answer is; that is `judge`'s part. Nothing here decides what
+//! goes wrong when; that is the nemesis's. The course of a whole run is in `course`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+use quorate_client::wire::{
+    Request, Response,
+    frame::{Frame, FrameReader},
+};
+use quorate_node::{
+    api::Output,
+    message::{Message, Principal, Role},
+    store::Command,
+    wire,
+};
+use quorate_ring::{NodeId, Ring};
+
+use crate::{
+    agenda::Agenda,
+    clock::Clock,
+    disk::Disk,
+    history::{History, Seen, place},
+    layout::Layout,
+    nemesis::{Fault, Nemesis},
+    net::Network,
+    options::Options,
+    oracle::{Broken, causality::Causality, session::Session},
+    process::{Doom, Input, Process, Waiting},
+    rng::Rng,
+    trace::{Trace, fingerprint},
+    workload::{Attempt, Heard, Workload},
+};
+
+/// What can happen.
+#[derive(Debug)]
+pub enum Event {
+    /// A message arrives.
+    Deliver {
+        /// Sender.
+        from: usize,
+        /// Receiver.
+        to: usize,
+        /// What it says.
+        payload: Payload,
+    },
+    /// A client's request arrives.
+    Request(Box<Attempt>),
+    /// A client hears of one of its attempts.
+    Hear(u64, Heard),
+    /// A timer of a machine, in the life that set it.
+    Timer(usize, u32),
+    /// A disk finishes a commit, in the life that began it.
+    Disk(usize, u32),
+    /// A client begins an operation.
+    Operation,
+    /// The nemesis strikes.
+    Strike,
+    /// A fault ends.
+    Relief(Relief),
+    /// Bounds are checked.
+    Audit,
+}
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// As bytes.
+    Encoded(Bytes),
+    /// As it is, when encoding is off.
+    Plain(Box<Message>),
+}
+
+/// How a fault ends.
+#[derive(Debug)]
+pub enum Relief {
+    /// The process is started, unless it lives.
+    Start(usize),
+    /// The process goes on, if it is still in the life in which it was paused.
+    Resume(usize, u32),
+    /// The links are mended.
+    Mend(Vec<(usize, usize)>),
+    /// The disk is as fast as before.
+    Disk(usize),
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct World {
+    /// Simulated nanoseconds since the start.
+    pub now: u64,
+    /// What the run is made of.
+    pub options: Options,
+    /// What is planned.
+    pub agenda: Agenda<Event>,
+    /// The nodes.
+    pub processes: Vec<Process>,
+    /// The links.
+    pub network: Network,
+    /// The clients.
+    pub workload: Workload,
+    /// What clients did and heard.
+    pub history: History,
+    /// What reads have to see.
+    pub session: Session,
+    /// What clocks have been.
+    pub causality: Causality,
+    /// Who strikes.
+    pub nemesis: Nemesis,
+    /// The run's fingerprint.
+    pub trace: Trace,
+    /// Where keys live.
+    pub layout: Layout,
+    /// The first promise that was broken.
+    pub broken: Option<Broken>,
+    /// Records damaged from outside: (node, key).
+    pub rotted: BTreeSet<(usize, u32)>,
+    /// Keys that were ever deleted.
+    pub deleted: BTreeSet<u32>,
+    /// Whether faults are on.
+    pub faulty: bool,
+    /// Deaths of processes.
+    pub deaths: u64,
+    /// What clients heard, if the caller asked for it to be kept.
+    pub heard: Option<BTreeMap<u64, Heard>>,
+    ring: Arc<Ring>,
+    indexes: BTreeMap<NodeId, usize>,
+    principals: Vec<Principal>,
+}
+
+impl World {
+    /// A world in which every node has just been started for the first time.
+    #[must_use]
+    pub fn new(options: Options, print: bool) -> Self {
+        let mut rng = Rng::new(options.seed, 0x3041);
+        let workload = Workload::new(&options);
+        let names: Vec<String> = (1..=options.nodes).map(|node| format!("n{node}")).collect();
+        let layout = Layout::new(&names, workload.keys(), options.replicas);
+        let processes: Vec<Process> = names
+            .iter()
+            .map(|name| {
+                let clock = Clock::new(rng.below(500), skew(&mut rng, &options));
+                let disk = Disk::new(options.disk.clone(), Rng::new(rng.word(), 1));
+                Process::new(name.clone(), clock, disk, Rng::new(rng.word(), 2))
+            })
+            .collect();
+        let keys = options.workload.keys;
+        let principals = (0..=options.workload.clients)
+            .map(|client| Principal {
+                name: format!("client-{client}"),
+                role: Role::Admin,
+            })
+            .collect();
+        let mut world = Self {
+            now: 0,
+            agenda: Agenda::default(),
+            indexes: (0..)
+                .zip(&processes)
+                .map(|(index, process)| (process.id, index))
+                .collect(),
+            network: Network::new(options.nodes, options.net.clone(), options.seed),
+            history: History::new(keys),
+            session: Session::new(keys, options.replicas),
+            causality: Causality::default(),
+            nemesis: Nemesis::new(&options),
+            trace: Trace::new(print),
+            ring: layout.ring(),
+            broken: None,
+            rotted: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            faulty: true,
+            deaths: 0,
+            heard: None,
+            principals,
+            processes,
+            workload,
+            layout,
+            options,
+        };
+        for node in 0..world.processes.len() {
+            world.start(node);
+        }
+        world.agenda.plan(AUDIT_INTERVAL, Event::Audit);
+        world
+    }
+
+    /// Handles events until `until`, or until a promise is broken.
+    pub fn run_until(&mut self, until: u64) {
+        while self.broken.is_none() && self.agenda.next_at().is_some_and(|at| at <= until) {
+            self.step();
+        }
+        if self.broken.is_none() {
+            self.now = self.now.max(until);
+        }
+    }
+
+    /// Handles the next event.
+    pub fn step(&mut self) {
+        let Some((at, event)) = self.agenda.pop() else {
+            return;
+        };
+        self.now = at;
+        match event {
+            Event::Deliver { from, to, payload } => self.deliver(from, to, payload),
+            Event::Request(attempt) => self.request(attempt),
+            Event::Hear(serial, heard) => self.hear(serial, heard),
+            Event::Timer(node, life) => {
+                let process = &mut self.processes[node];
+                if process.life == life && process.timer == Some(at) {
+                    process.timer = None;
+                    self.feed(node, Input::Timeout);
+                }
+            }
+            Event::Disk(node, life) => self.disk(node, life),
+            Event::Operation => self.operation(),
+            Event::Strike => self.strike(),
+            Event::Relief(relief) => self.relieve(relief),
+            Event::Audit => {
+                self.audit();
+                self.agenda.plan(self.now + AUDIT_INTERVAL, Event::Audit);
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, payload: Payload) {
+        if self.processes[to].machine.is_none() {
+            return;
+        }
+        let message = match payload {
+            Payload::Plain(message) => message,
+            Payload::Encoded(bytes) => Box::new(wire::decode(&bytes).expect(CODEC)),
+        };
+        let print = fingerprint(&message);
+        self.trace.mix(self.now, to as u64, print);
+        if self.trace.prints() {
+            let (from, to) = (&self.processes[from].name, &self.processes[to].name);
+            self.trace
+                .line(self.now, format_args!("{to} <- {from}: {message:?}"));
+        }
+        let from = self.processes[from].id;
+        self.feed(to, Input::Message(from, message));
+    }
+
+    fn request(&mut self, attempt: Box<Attempt>) {
+        let target = attempt.target;
+        self.trace.mix(self.now, target as u64, attempt.serial);
+        let process = &mut self.processes[target];
+        if process.machine.is_none() {
+            // The connection is refused: the client knows that nothing has happened.
+            self.judge_refusal(&attempt);
+            let heard = Heard::Refused;
+            self.agenda
+                .plan(self.now + REFUSAL, Event::Hear(attempt.serial, heard));
+            return;
+        }
+        self.feed(target, Input::Request(attempt));
+    }
+
+    fn hear(&mut self, serial: u64, heard: Heard) {
+        if self.trace.prints() {
+            self.trace.line(
+                self.now,
+                format_args!("client hears of {serial}: {heard:?}"),
+            );
+        }
+        if let Some(kept) = &mut self.heard {
+            kept.entry(serial).or_insert_with(|| heard.clone());
+        }
+        let next = self
+            .workload
+            .heard(self.now, serial, heard, &mut self.history);
+        if let Some(attempt) = next {
+            self.send_request(attempt);
+        }
+    }
+
+    fn operation(&mut self) {
+        let attempt = self
+            .workload
+            .next_op(self.now, &mut self.history, &self.session);
+        self.send_request(attempt);
+        if self.faulty {
+            let at = self.now + self.workload.pause();
+            self.agenda.plan(at, Event::Operation);
+        }
+    }
+
+    /// A client sends a request.
+    pub fn send_request(&mut self, attempt: Attempt) {
+        if self.trace.prints() {
+            let Attempt {
+                serial,
+                client,
+                target,
+                request,
+                ..
+            } = &attempt;
+            let name = &self.processes[*target].name;
+            self.trace.line(
+                self.now,
+                format_args!("client {client} -> {name}: {serial} {request:?}"),
+            );
+        }
+        let gives_up = self.now + self.workload.patience();
+        self.agenda
+            .plan(gives_up, Event::Hear(attempt.serial, Heard::Silence));
+        if let Some(at) = self.network.client_send(self.now) {
+            let mut attempt = Box::new(attempt);
+            if self.options.encode {
+                attempt.request = reencode_request(&attempt.request);
+            }
+            self.agenda.plan(at, Event::Request(attempt));
+        }
+    }
+
+    /// Sends an answer back to its client.
+    pub(crate) fn send_answer(&mut self, serial: u64, response: Response, seen: Option<Seen>) {
+        let response = if self.options.encode {
+            reencode_response(&response)
+        } else {
+            response
+        };
+        let heard = Heard::Answer(Box::new(response), seen);
+        if let Some(at) = self.network.client_send(self.now) {
+            self.agenda.plan(at, Event::Hear(serial, heard));
+        }
+    }
+
+    fn disk(&mut self, node: usize, life: u32) {
+        let process = &mut self.processes[node];
+        if process.life != life || process.machine.is_none() {
+            return;
+        }
+        if let Some(Doom::InStep(lasts)) = process.doom {
+            self.crash(node, Some(lasts));
+            return;
+        }
+        let (completions, next) = process.disk.finish(self.now);
+        if let Some(at) = next {
+            self.agenda.plan(at, Event::Disk(node, life));
+        }
+        for completion in completions {
+            self.feed(node, Input::Completion(completion));
+        }
+    }
+
+    /// Hands an input to a node, or keeps it while the node stands still.
+    fn feed(&mut self, node: usize, input: Input) {
+        let process = &mut self.processes[node];
+        if process.machine.is_none() {
+            return;
+        }
+        if process.paused {
+            process.backlog.push_back(input);
+            return;
+        }
+        if let Some(Doom::AfterInputs(left, lasts)) = &mut process.doom {
+            if *left == 0 {
+                let lasts = *lasts;
+                self.crash(node, Some(lasts));
+                return;
+            }
+            *left -= 1;
+        }
+        let moment = process.clock.moment(self.now);
+        let Some(machine) = &mut process.machine else {
+            return;
+        };
+        match input {
+            Input::Request(attempt) => {
+                process.requests += 1;
+                let id = process.requests;
+                let principal = &self.principals[attempt.client];
+                let request = attempt.request.clone();
+                let deadline = self.now + crate::rng::nanos(self.options.workload.timeout);
+                process.waiting.insert(id, Waiting { attempt, deadline });
+                machine.handle_request(
+                    moment,
+                    quorate_node::api::RequestId(id),
+                    principal,
+                    request,
+                );
+            }
+            Input::Message(from, message) => machine.handle_message(moment, from, *message),
+            Input::Completion(completion) => {
+                self.trace.mix(self.now, node as u64, completion.ticket().0);
+                machine.handle_completion(moment, completion);
+            }
+            Input::Timeout => machine.handle_timeout(moment),
+        }
+        self.drain(node);
+    }
+
+    /// Carries out what a node wants done.
+    fn drain(&mut self, node: usize) {
+        let Some(mut machine) = self.processes[node].machine.take() else {
+            return;
+        };
+        let mut stops = false;
+        while let Some(output) = machine.poll_output() {
+            match output {
+                Output::Send { to, message, .. } => self.send(node, to, message),
+                Output::Reply { id, response } => self.reply(node, id.0, response),
+                Output::Store(command @ Command::Read { .. }) => {
+                    let moment = self.processes[node].clock.moment(self.now);
+                    for completion in self.processes[node].disk.read(command) {
+                        machine.handle_completion(moment, completion);
+                    }
+                }
+                Output::Store(command) => {
+                    let life = self.processes[node].life;
+                    if let Some(at) = self.processes[node].disk.submit(self.now, command) {
+                        self.agenda.plan(at, Event::Disk(node, life));
+                    }
+                }
+                Output::Event(event) => stops |= self.judge_event(node, &event),
+            }
+        }
+        let process = &mut self.processes[node];
+        if let Some(at) = machine.poll_timeout() {
+            let at = process.clock.world_time(at).max(self.now + 1);
+            if process.timer.is_none_or(|planned| at < planned) {
+                process.timer = Some(at);
+                self.agenda.plan(at, Event::Timer(node, process.life));
+            }
+        }
+        process.machine = Some(machine);
+        if stops {
+            let lasts = match process.doom {
+                Some(Doom::OnStoreFailure(lasts)) => lasts,
+                Some(Doom::AfterInputs(..) | Doom::InStep(_)) | None => RESTART,
+            };
+            self.crash(node, Some(lasts));
+        }
+    }
+
+    fn send(&mut self, from: usize, to: NodeId, message: Message) {
+        let Some(&to) = self.indexes.get(&to) else {
+            return;
+        };
+        let arrivals = self.network.send(self.now, from, to);
+        let Some(first) = arrivals.first else {
+            return;
+        };
+        let payload = if self.options.encode {
+            Payload::Encoded(wire::encode(&message).expect(CODEC))
+        } else {
+            Payload::Plain(Box::new(message))
+        };
+        if let Some(second) = arrivals.second {
+            let payload = payload.clone();
+            self.agenda
+                .plan(second, Event::Deliver { from, to, payload });
+        }
+        self.agenda
+            .plan(first, Event::Deliver { from, to, payload });
+    }
+
+    fn reply(&mut self, node: usize, request: u64, response: Response) {
+        let waiting = self.processes[node].waiting.remove(&request);
+        self.trace.mix(self.now, node as u64, request);
+        match waiting {
+            Some(waiting) => self.judge_reply(node, &waiting.attempt, response),
+            None => self.judge_second_reply(node, request),
+        }
+    }
+
+    /// Starts a node that is down.
+    pub fn start(&mut self, node: usize) {
+        self.trace
+            .line(self.now, format_args!("n{} starts", node + 1));
+        self.processes[node].start(self.now, &self.ring);
+        self.drain(node);
+        self.feed(node, Input::Timeout);
+    }
+
+    /// Kills a node; it is started again after `lasts`, if that is given.
+    pub fn crash(&mut self, node: usize, lasts: Option<u64>) {
+        if self.processes[node].machine.is_none() {
+            return;
+        }
+        self.trace
+            .line(self.now, format_args!("n{} dies", node + 1));
+        self.deaths += 1;
+        for waiting in self.processes[node].crash() {
+            // The connection breaks, and the client notices soon.
+            let serial = waiting.attempt.serial;
+            self.agenda
+                .plan(self.now + REFUSAL, Event::Hear(serial, Heard::Silence));
+        }
+        if let Some(lasts) = lasts {
+            let relief = Relief::Start(node);
+            self.agenda.plan(self.now + lasts, Event::Relief(relief));
+        }
+    }
+
+    /// Stops a node where it stands.
+    pub fn pause(&mut self, node: usize) {
+        self.trace
+            .line(self.now, format_args!("n{} stands still", node + 1));
+        self.processes[node].paused = true;
+    }
+
+    /// Lets a node go on.
+    pub fn resume(&mut self, node: usize) {
+        self.trace
+            .line(self.now, format_args!("n{} goes on", node + 1));
+        let process = &mut self.processes[node];
+        process.paused = false;
+        for waiting in process.waiting.values_mut() {
+            waiting.deadline = waiting.deadline.max(self.now);
+        }
+        let backlog = std::mem::take(&mut process.backlog);
+        // Which comes first, its timers or what has arrived, is chance in reality; timers here.
+        self.feed(node, Input::Timeout);
+        for input in backlog {
+            self.feed(node, input);
+        }
+    }
+
+    fn strike(&mut self) {
+        if !self.faulty {
+            return;
+        }
+        let fault = self.nemesis.strike();
+        self.trace.line(self.now, format_args!("fault: {fault:?}"));
+        self.inflict(fault);
+        if let Some(pause) = self.nemesis.pause() {
+            self.agenda.plan(self.now + pause, Event::Strike);
+        }
+    }
+
+    /// Lets a fault happen.
+    pub fn inflict(&mut self, fault: Fault) {
+        match fault {
+            Fault::Crash(nodes) => {
+                for (node, lasts) in nodes {
+                    self.crash(node, Some(lasts));
+                }
+            }
+            Fault::CrashInStep(node, lasts) => {
+                self.processes[node].doom = Some(Doom::InStep(lasts));
+            }
+            Fault::CrashAfter(node, inputs, lasts) => {
+                self.processes[node].doom = Some(Doom::AfterInputs(inputs, lasts));
+            }
+            Fault::Pause(node, lasts) => {
+                if self.processes[node].is_up() {
+                    self.pause(node);
+                    let relief = Relief::Resume(node, self.processes[node].life);
+                    self.agenda.plan(self.now + lasts, Event::Relief(relief));
+                }
+            }
+            Fault::Cut(links, lasts) => {
+                for &(from, to) in &links {
+                    self.network.set_cut(from, to, true);
+                }
+                let relief = Relief::Mend(links);
+                self.agenda.plan(self.now + lasts, Event::Relief(relief));
+            }
+            Fault::Clock(node, offset_ms) => self.processes[node].clock.set_offset(offset_ms),
+            Fault::SlowDisk(node, lasts) => {
+                self.processes[node].disk.set_slow(true);
+                self.agenda
+                    .plan(self.now + lasts, Event::Relief(Relief::Disk(node)));
+            }
+            Fault::FsyncError(node, lasts) => {
+                if self.processes[node].machine.is_some() {
+                    self.processes[node].disk.fail_next_sync();
+                    self.processes[node].doom = Some(Doom::OnStoreFailure(lasts));
+                }
+            }
+            Fault::BitRot(key) => self.rot(key),
+        }
+    }
+
+    /// Damages the one replica of a key that the fault atlas allows.
+    fn rot(&mut self, key: usize) {
+        let owners = &self.layout.owners[key];
+        let node = owners[key % owners.len()];
+        let key = u32::try_from(key).expect("a run has few keys");
+        self.damage(node, key);
+    }
+
+    /// Ends a fault.
+    pub fn relieve(&mut self, relief: Relief) {
+        match relief {
+            Relief::Start(node) => {
+                if self.processes[node].machine.is_none() {
+                    self.start(node);
+                }
+            }
+            Relief::Resume(node, life) => {
+                if self.processes[node].life == life && self.processes[node].paused {
+                    self.resume(node);
+                }
+            }
+            Relief::Mend(links) => {
+                for (from, to) in links {
+                    self.network.set_cut(from, to, false);
+                }
+            }
+            Relief::Disk(node) => self.processes[node].disk.set_slow(false),
+        }
+    }
+
+    /// Damages a node's record of a key; false if there is none.
+    pub fn damage(&mut self, node: usize, key: u32) -> bool {
+        let stored = &self.layout.store_keys[place(key)];
+        let damaged = self.processes[node].disk.rot(stored);
+        if damaged {
+            self.rotted.insert((node, key));
+            self.causality.forget(node, key);
+        }
+        damaged
+    }
+
+    /// Lets a node's disk forget a key without a trace; false if there is nothing to forget.
+    pub fn lose(&mut self, node: usize, key: u32) -> bool {
+        let stored = &self.layout.store_keys[place(key)];
+        self.causality.forget(node, key);
+        self.processes[node].disk.lose(stored)
+    }
+
+    /// Cuts every link from and to a node.
+    pub fn isolate(&mut self, node: usize) {
+        for other in 0..self.processes.len() {
+            self.network.set_cut(node, other, true);
+            self.network.set_cut(other, node, true);
+        }
+    }
+}
+
+const AUDIT_INTERVAL: u64 = 1_000_000_000;
+/// How fast a client notices that nobody listens, or that a connection broke.
+const REFUSAL: u64 = 2_000_000;
+/// How long a node stays down that stopped by its own will.
+const RESTART: u64 = 1_000_000_000;
+
+const CODEC: &str = "the codec takes every message of the product, and reads what it wrote";
+
+/// A request as it arrives: through the product's codec.
+fn reencode_request(request: &Request) -> Request {
+    let mut out = BytesMut::new();
+    request.append_to(&mut out, 1).expect(CODEC);
+    let frame = one_frame(out);
+    Request::decode(frame.kind, &frame.body).expect(CODEC)
+}
+
+/// An answer as it arrives: through the product's codec.
+fn reencode_response(response: &Response) -> Response {
+    let mut out = BytesMut::new();
+    response.append_to(&mut out, 1).expect(CODEC);
+    let frame = one_frame(out);
+    Response::decode(frame.kind, &frame.body).expect(CODEC)
+}
+
+fn one_frame(bytes: BytesMut) -> Frame {
+    let mut reader = FrameReader::new();
+    reader.feed(bytes.freeze());
+    let frame = reader.next_frame().expect(CODEC);
+    frame.expect(CODEC)
+}
+
+fn skew(rng: &mut Rng, options: &Options) -> i64 {
+    if !options.classes.clock {
+        return 0;
+    }
+    i64::try_from(rng.below(600_000)).expect("a small number") - 300_000
+}
