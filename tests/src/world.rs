@@ -31,7 +31,7 @@ use crate::{
     nemesis::{Fault, Nemesis},
     net::Network,
     options::Options,
-    oracle::{Broken, causality::Causality, session::Session},
+    oracle::{Broken, bounds, causality::Causality, session::Session},
     process::{Doom, Input, Process, Waiting},
     rng::Rng,
     trace::{Trace, fingerprint},
@@ -403,7 +403,15 @@ impl World {
             return;
         };
         let mut stops = false;
+        let mut outputs = 0_u32;
         while let Some(output) = machine.poll_output() {
+            outputs += 1;
+            if bounds::OUTPUTS_MAX < outputs {
+                let name = &self.processes[node].name;
+                let broken = bounds::endless(name, self.now);
+                self.rule(Err(broken));
+                break;
+            }
             match output {
                 Output::Send { to, message, .. } => self.send(node, to, message),
                 Output::Reply { id, response } => self.reply(node, id.0, response),

@@ -10,6 +10,9 @@ const PROMISE: &str = "bounds (P7, W16)";
 /// How late an answer may be. Deadlines are checked by timers, and timers are rounded.
 pub const SLACK: u64 = 50_000_000;
 
+/// What a node may want done after one input; more means that it feeds itself for ever.
+pub const OUTPUTS_MAX: u32 = 100_000;
+
 /// One gauge of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
@@ -44,6 +47,13 @@ pub fn baseline(node: &str, levels: &[Level], at: u64) -> Ruling {
         }
     }
     Ok(())
+}
+
+/// A node that does not come to rest after an input.
+#[must_use]
+pub fn endless(node: &str, at: u64) -> Broken {
+    let detail = format!("{node} wants more than {OUTPUTS_MAX} things done after one input");
+    Broken::new(PROMISE, at, detail)
 }
 
 /// An answer for a request that is not waiting.
