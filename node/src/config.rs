@@ -218,12 +218,6 @@ impl NodeConfig {
             if let Err(error) = member.member() {
                 problems.push(format!("member {:?}: {error}", member.name));
             }
-            if !is_host_and_port(&member.address) {
-                problems.push(format!(
-                    "member {:?}: address {:?} is not HOST:PORT",
-                    member.name, member.address
-                ));
-            }
             if !ids.insert(NodeId::of_name(&member.name)) {
                 problems.push(format!("member {:?} is listed twice", member.name));
             }
@@ -273,12 +267,6 @@ impl MemberConfig {
     pub fn member(&self) -> Result<Member, MemberError> {
         Member::new(&self.name, &self.address, &self.zone, self.weight)
     }
-}
-
-fn is_host_and_port(address: &str) -> bool {
-    address.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
-    })
 }
 
 #[cfg(test)]

@@ -265,7 +265,7 @@ fn node_process() {
         return;
     };
     let config = quorate_node::shell::load_config(path.as_ref()).unwrap();
-    let code = match serve(&config) {
+    let code = match serve(&config, false) {
         Ok(_) => 0,
         Err(error) => error.exit_code(),
     };

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use quorate_client::{
     Client,
-    wire::{BucketInfo, BucketOptions, NodeStatus},
+    wire::{BucketInfo, BucketOptions, NodeStatus, StatusReply},
 };
 use quorate_ring::{NodeId, Partition, Ring, Token};
 use serde_json::{Value, json};
 
 use super::{
     input::{duration, size},
-    output::{Failure, Format, line},
+    output::{Failure, Out},
 };
 
 /// Create, change and show buckets.
@@ -110,48 +110,46 @@ fn bucket_json(info: &BucketInfo) -> Value {
     })
 }
 
-fn bucket_line(b: &BucketInfo) -> String {
+fn bucket_line(bucket: &Value) -> String {
+    let number = |field: &str| bucket[field].as_u64().unwrap_or_default();
+    let text = |field: &str| bucket[field].as_str().unwrap_or_default();
     format!(
         "{:<20} n={} r={} w={} pr={} pw={} sloppy={} mode={} ttl={}ms value-max={} siblings={}/{}",
-        b.name,
-        b.n,
-        b.r,
-        b.w,
-        b.pr,
-        b.pw,
-        b.sloppy,
-        b.mode,
-        b.ttl_ms,
-        b.value_bytes_max,
-        b.siblings_warn,
-        b.siblings_max
+        text("name"),
+        number("n"),
+        number("r"),
+        number("w"),
+        number("pr"),
+        number("pw"),
+        bucket["sloppy"],
+        text("mode"),
+        number("ttl_ms"),
+        number("value_bytes_max"),
+        number("siblings_warn"),
+        number("siblings_max")
     )
 }
 
 impl Bucket {
-    pub(crate) async fn json(&self, client: &Client) -> Result<(Value, Vec<String>), Failure> {
-        let one = |info: BucketInfo| (bucket_json(&info), vec![bucket_line(&info)]);
-        Ok(match self {
+    async fn json(&self, client: &Client) -> Result<Value, Failure> {
+        let info = match self {
             Self::Create { name, settings } => {
                 let made = client.create_bucket(name, settings.into()).await;
-                one(made.map_err(|error| Failure::from(error.body().clone()))?)
+                made.map_err(|error| Failure::from(error.body().clone()))?
             }
             Self::Set { name, settings } => {
                 let made = client.set_bucket(name, settings.into()).await;
-                one(made.map_err(|error| Failure::from(error.body().clone()))?)
+                made.map_err(|error| Failure::from(error.body().clone()))?
             }
             Self::Show { name } => {
                 let found = client.bucket(name).await;
-                one(found.map_err(|error| Failure::from(error.body().clone()))?)
+                found.map_err(|error| Failure::from(error.body().clone()))?
             }
             Self::List => {
                 let list = client.buckets().await;
                 let list = list.map_err(|error| Failure::from(error.body().clone()))?;
-                let json: Vec<Value> = list.iter().map(bucket_json).collect();
-                (
-                    json!({ "buckets": json }),
-                    list.iter().map(bucket_line).collect(),
-                )
+                let list: Vec<Value> = list.iter().map(bucket_json).collect();
+                return Ok(json!({ "buckets": list }));
             }
             Self::Drop { yes: false, name } => {
                 let message = format!("dropping bucket {name:?} loses its data; add --yes");
@@ -160,60 +158,62 @@ impl Bucket {
             Self::Drop { name, yes: true } => {
                 let dropped = client.drop_bucket(name).await;
                 dropped.map_err(|error| Failure::from(error.body().clone()))?;
-                (
-                    json!({ "name": name, "dropped": true }),
-                    vec![format!("dropped {name}")],
-                )
+                return Ok(json!({ "name": name, "dropped": true }));
             }
-        })
+        };
+        Ok(bucket_json(&info))
     }
 
-    pub(crate) async fn run(&self, client: &Client, format: Format) -> Result<(), Failure> {
-        let (json, lines) = self.json(client).await?;
-        match format {
-            Format::Json => line(&json.to_string()),
-            Format::Table => lines.iter().try_for_each(|text| line(text)),
-        }
+    pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
+        out.answer(self.json(client).await?, |json| {
+            if json["dropped"] == true {
+                let name = json["name"].as_str().unwrap_or_default();
+                return vec![format!("dropped {name}")];
+            }
+            match json["buckets"].as_array() {
+                Some(list) => list.iter().map(bucket_line).collect(),
+                None => vec![bucket_line(json)],
+            }
+        })
     }
 }
 
 /// `cluster status`.
-pub(crate) async fn status(client: &Client, format: Format) -> Result<(), Failure> {
+pub(crate) async fn status(client: &Client, out: &mut Out) -> Result<(), Failure> {
     let status = client
         .status()
         .await
         .map_err(|error| Failure::from(error.body().clone()))?;
     let hints: u64 = status.nodes.iter().map(|node| node.hints_held).sum();
     let corrupt: u64 = status.nodes.iter().map(|node| node.corrupt).sum();
-    if format == Format::Json {
-        let nodes: Vec<Value> = status.nodes.iter().map(node_json).collect();
-        return line(
-            &json!({
-                "cluster": {
-                    "name": status.cluster_name, "id": status.cluster_id, "epoch": status.epoch,
-                    "ring_state": status.ring_state, "hints": hints, "corrupt": corrupt,
-                },
-                "nodes": nodes,
-            })
-            .to_string(),
-        );
-    }
-    let up = status
-        .nodes
-        .iter()
-        .filter(|node| node.state == "up")
-        .count();
-    line(&format!(
-        "cluster {}   ring {} {}   {up} of {} up",
-        status.cluster_name,
-        status.epoch,
-        status.ring_state,
-        status.nodes.len()
-    ))?;
-    line("NODE      ADDRESS               ZONE  STATE    OWNS    DISK       CORRUPT  UPTIME")?;
-    for node in &status.nodes {
-        line(&format!(
-            "{:<9} {:<21} {:<5} {:<8} {:>5.1}%  {:>7} KiB  {:>5}  {:>6}s{}",
+    let nodes: Vec<Value> = status.nodes.iter().map(node_json).collect();
+    let json = json!({
+        "cluster": {
+            "name": status.cluster_name, "id": status.cluster_id, "epoch": status.epoch,
+            "ring_state": status.ring_state, "hints": hints, "corrupt": corrupt,
+        },
+        "nodes": nodes,
+    });
+    out.answer(json, |_| status_lines(&status))
+}
+
+fn status_lines(status: &StatusReply) -> Vec<String> {
+    let nodes = &status.nodes;
+    let up = nodes.iter().filter(|node| node.state == "up").count();
+    let mut lines = vec![
+        format!(
+            "cluster {}   ring {} {}   {up} of {} up",
+            status.cluster_name,
+            status.epoch,
+            status.ring_state,
+            nodes.len()
+        ),
+        "NODE      ADDRESS               ZONE  STATE    OWNS    DISK         CORRUPT  UPTIME"
+            .to_owned(),
+    ];
+    for node in nodes {
+        lines.push(format!(
+            "{:<9} {:<21} {:<5} {:<8} {:>5.1}%  {:>7} KiB  {:>6}  {:>6}s{}",
             node.name,
             node.address,
             node.zone,
@@ -227,9 +227,9 @@ pub(crate) async fn status(client: &Client, format: Format) -> Result<(), Failur
             } else {
                 ""
             },
-        ))?;
+        ));
     }
-    Ok(())
+    lines
 }
 
 fn node_json(node: &NodeStatus) -> Value {
@@ -256,7 +256,7 @@ pub(crate) struct RingShow {
 }
 
 impl RingShow {
-    pub(crate) async fn run(&self, client: &Client, format: Format) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
         let info = client
             .ring()
             .await
@@ -278,10 +278,7 @@ impl RingShow {
         } else {
             whole(ring, &info.state)
         };
-        match format {
-            Format::Json => line(&json.to_string()),
-            Format::Table => table(&json),
-        }
+        out.answer(json, ring_lines)
     }
 }
 
@@ -318,37 +315,26 @@ fn whole(ring: &Ring, state: &str) -> Value {
     json!({ "epoch": ring.epoch().get(), "state": state, "partitions": partitions, "nodes": nodes })
 }
 
-fn table(json: &Value) -> Result<(), Failure> {
+fn ring_lines(json: &Value) -> Vec<String> {
     let names = |value: &Value| {
-        let names = value
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str);
-        names.collect::<Vec<_>>().join(" ")
+        let names = value.as_array().into_iter().flatten();
+        let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+        names.join(" ")
     };
     if let Some(epoch) = json["epoch"].as_u64() {
-        line(&format!(
-            "ring {epoch}   {}",
-            json["state"].as_str().unwrap_or_default()
-        ))?;
+        let state = json["state"].as_str().unwrap_or_default();
+        let mut lines = vec![format!("ring {epoch}   {state}")];
         for partition in json["partitions"].as_array().into_iter().flatten() {
-            line(&format!(
-                "{:>6}  {}",
-                partition["partition"],
-                names(&partition["replicas"])
-            ))?;
+            let replicas = names(&partition["replicas"]);
+            lines.push(format!("{:>6}  {replicas}", partition["partition"]));
         }
-        return Ok(());
+        return lines;
     }
-    let token = json["token"]
-        .as_str()
-        .map(|token| format!("token {token}   "));
-    line(&format!(
-        "{}partition {}",
-        token.unwrap_or_default(),
-        json["partition"]
-    ))?;
-    line(&format!("replicas   {}", names(&json["replicas"])))?;
-    line(&format!("fallbacks  {}", names(&json["fallbacks"])))
+    let token = json["token"].as_str();
+    let token = token.map_or_else(String::new, |token| format!("token {token}   "));
+    vec![
+        format!("{token}partition {}", json["partition"]),
+        format!("replicas   {}", names(&json["replicas"])),
+        format!("fallbacks  {}", names(&json["fallbacks"])),
+    ]
 }

@@ -1,7 +1,6 @@
 //! `put`, `get`, `delete`, `keys` and `explain`.
 //!
-//! Each has one function that does the work and gives the JSON answer; the table is made from
-//! that, so the two cannot disagree.
+//! Each makes the JSON answer, and the table from that, so the two cannot disagree.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     input::{Encoding, duration},
-    output::{Failure, Format, bytes_field, hex, line, raw, rfc3339, show},
+    output::{Failure, Out, bytes_field, hex, rfc3339, show},
 };
 
 /// Options that every write has.
@@ -131,7 +130,7 @@ fn versions(versions: &[Version]) -> Vec<Value> {
     versions.iter().map(version).collect()
 }
 
-fn about(bucket: &str, key: &[u8]) -> Value {
+pub(crate) fn about(bucket: &str, key: &[u8]) -> Value {
     let mut json = json!({ "bucket": bucket });
     bytes_field(&mut json, "key", key);
     json
@@ -177,7 +176,13 @@ fn written(bucket: &str, key: &[u8], written: &quorate_client::Written) -> Value
 }
 
 impl Put {
-    pub(crate) async fn json(&self, client: &Client) -> Result<Value, Failure> {
+    /// True if the value is read from stdin.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        let file = self.encoding.file.as_ref();
+        self.value.as_deref() == Some("-") || file.is_some_and(|path| path.as_os_str() == "-")
+    }
+
+    async fn json(&self, client: &Client) -> Result<Value, Failure> {
         let key = self.encoding.bytes(&self.key)?;
         let value = self.encoding.value(self.value.as_deref())?;
         let mut put = client.put(self.bucket.as_str(), &key, value);
@@ -192,13 +197,13 @@ impl Put {
         Ok(written(&self.bucket, &key, &reply))
     }
 
-    pub(crate) async fn run(&self, client: &Client, format: Format) -> Result<(), Failure> {
-        print_written(&self.json(client).await?, format)
+    pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
+        out.answer(self.json(client).await?, written_lines)
     }
 }
 
 impl Delete {
-    pub(crate) async fn json(&self, client: &Client) -> Result<Value, Failure> {
+    async fn json(&self, client: &Client) -> Result<Value, Failure> {
         let key = self.encoding.bytes(&self.key)?;
         let mut delete = client.delete(self.bucket.as_str(), &key);
         apply_options!(delete, &self.options);
@@ -217,38 +222,35 @@ impl Delete {
         Ok(written(&self.bucket, &key, &reply))
     }
 
-    pub(crate) async fn run(&self, client: &Client, format: Format) -> Result<(), Failure> {
-        print_written(&self.json(client).await?, format)
+    pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
+        out.answer(self.json(client).await?, written_lines)
     }
 }
 
-fn print_written(json: &Value, format: Format) -> Result<(), Failure> {
-    if format == Format::Json {
-        return line(&json.to_string());
-    }
-    let names = |field: &str| {
-        let names = json[field].as_array().into_iter().flatten();
-        names
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+fn names(json: &Value) -> String {
+    let names = json.as_array().into_iter().flatten();
+    let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+    names.join(", ")
+}
+
+fn written_lines(json: &Value) -> Vec<String> {
+    let mut lines = vec![format!("ok  durable on {}", names(&json["durable_on"]))];
     let count = json["siblings"].as_array().map_or(0, Vec::len);
-    line(&format!("ok  durable on {}", names("durable_on")))?;
     if 1 < count {
-        line(&format!(
+        lines.push(format!(
             "    {count} siblings now: read the key, merge, write with its context"
-        ))?;
+        ));
     }
-    line(&format!(
+    lines.push(format!(
         "context {}",
         json["context"].as_str().unwrap_or_default()
-    ))
+    ));
+    lines
 }
 
 impl Get {
-    /// The answer; a key that is not there is an answer too, with exit code 3.
-    pub(crate) async fn json(&self, client: &Client) -> Result<(Value, u8), Failure> {
+    /// A key that is not there is an answer too, with exit code 3.
+    async fn json(&self, client: &Client) -> Result<Value, Failure> {
         let key = self.encoding.bytes(&self.key)?;
         let got = self.read(client, &key).await?;
         let mut json = about(&self.bucket, &key);
@@ -258,7 +260,7 @@ impl Get {
         if let Some(context) = &got.context {
             json["context"] = json!(context.to_text());
         }
-        Ok((json, if got.siblings.is_empty() { 3 } else { 0 }))
+        Ok(json)
     }
 
     async fn read(&self, client: &Client, key: &[u8]) -> Result<quorate_client::Got, Failure> {
@@ -274,82 +276,102 @@ impl Get {
             .map_err(|error| Failure::from(error.body().clone()))
     }
 
-    pub(crate) async fn run(&self, client: &Client, format: Format) -> Result<u8, Failure> {
+    pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<u8, Failure> {
         if self.value {
             let key = self.encoding.bytes(&self.key)?;
             let got = self.read(client, &key).await?;
+            let key = show(&key);
             return match got.siblings.as_slice() {
-                [] => Err(Failure::new(ErrorCode::NotFound, "no such key")),
-                [one] => raw(one.value.as_deref().unwrap_or_default()).map(|()| 0),
+                [] => {
+                    let message = format!("there is no key {key} in bucket {:?}", self.bucket);
+                    Err(Failure::new(ErrorCode::NotFound, message))
+                }
+                [one] => {
+                    let value = one.value.as_deref().unwrap_or_default();
+                    out.bytes(value).map(|()| 0)
+                }
                 many => {
-                    let message = format!("{} siblings: --value needs exactly one", many.len());
+                    let message = format!(
+                        "key {key} has {} siblings and --value prints one: read it without \
+                         --value, merge, and write with the context you get",
+                        many.len()
+                    );
                     Err(Failure::new(ErrorCode::Conflict, message))
                 }
             };
         }
-        let (json, exit) = self.json(client).await?;
-        if format == Format::Json {
-            line(&json.to_string())?;
-            return Ok(exit);
-        }
-        let siblings = json["siblings"].as_array().map_or(&[][..], Vec::as_slice);
-        if siblings.is_empty() {
-            line("not found")?;
-        } else if 1 < siblings.len() {
-            line(&format!(
-                "{} siblings, written concurrently",
-                siblings.len()
-            ))?;
-        }
-        for sibling in siblings {
-            let text = sibling["value"].as_str().map(|text| show(text.as_bytes()));
-            let text = text.unwrap_or_else(|| format!("base64:{}", sibling["value_base64"]));
-            line(&format!(
-                "  {text}    {}",
-                sibling["written_at"].as_str().unwrap_or_default()
-            ))?;
-        }
-        if let Some(context) = json["context"].as_str() {
-            line(&format!("context {context}"))?;
-        }
+        let json = self.json(client).await?;
+        let exit = if json["found"] == true { 0 } else { 3 };
+        out.answer(json, got_lines)?;
         Ok(exit)
     }
 }
 
+fn got_lines(json: &Value) -> Vec<String> {
+    let siblings = json["siblings"].as_array().map_or(&[][..], Vec::as_slice);
+    let replicas = &json["replicas"];
+    let answered = format!(
+        "{} of {} replicas answered",
+        replicas["answered"], replicas["asked"]
+    );
+    let mut lines = vec![match siblings.len() {
+        0 => format!("not found    {answered}"),
+        1 => format!("1 value    {answered}"),
+        many => format!("{many} siblings, written concurrently    {answered}"),
+    }];
+    for (at, sibling) in siblings.iter().enumerate() {
+        let text = sibling["value"].as_str().map(|text| show(text.as_bytes()));
+        let base64 = sibling["value_base64"].as_str().unwrap_or_default();
+        let text = text.unwrap_or_else(|| format!("base64:{base64}"));
+        let when = sibling["written_at"].as_str().unwrap_or_default();
+        lines.push(format!("  {}  {text}    {when}", at + 1));
+    }
+    let Some(context) = json["context"].as_str() else {
+        return lines;
+    };
+    lines.push(format!("context {context}"));
+    if 1 < siblings.len() {
+        let key = json["key"].as_str().map(|key| quoted(key).into_owned());
+        let bytes = json["key_base64"].as_str().unwrap_or_default();
+        let key = key.unwrap_or_else(|| format!("--base64 {bytes}"));
+        let bucket = json["bucket"].as_str().unwrap_or_default();
+        let merged = "'<merged value>'";
+        lines.push(format!(
+            "to resolve:  quorate put {} {key} --context {context} {merged}",
+            quoted(bucket)
+        ));
+    }
+    lines
+}
+
+/// As a word for a shell.
+fn quoted(text: &str) -> std::borrow::Cow<'_, str> {
+    // Only a NUL cannot be quoted, and no shell could pass it on either.
+    shlex::try_quote(text).unwrap_or(std::borrow::Cow::Borrowed(text))
+}
+
 impl Keys {
-    pub(crate) async fn each(
-        &self,
-        client: &Client,
-        mut take: impl FnMut(Vec<u8>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
         let mut keys = client.keys(self.bucket.as_str()).prefix(&self.prefix);
         if let Some(limit) = self.limit {
             keys = keys.limit(limit);
         }
+        out.begin_items();
         while let Some(key) = keys.next().await {
-            take(
-                key.map_err(|error| Failure::from(error.body().clone()))?
-                    .to_vec(),
-            )?;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn run(&self, client: &Client, format: Format) -> Result<(), Failure> {
-        self.each(client, |key| match format {
-            Format::Json => {
+            let key = key.map_err(|error| Failure::from(error.body().clone()))?;
+            let json = || {
                 let mut json = json!({});
                 bytes_field(&mut json, "key", &key);
-                line(&json.to_string())
-            }
-            Format::Table => line(&show(&key)),
-        })
-        .await
+                json
+            };
+            out.item(json, || show(&key))?;
+        }
+        out.flush()
     }
 }
 
 impl Explain {
-    pub(crate) async fn json(&self, client: &Client) -> Result<Value, Failure> {
+    async fn json(&self, client: &Client) -> Result<Value, Failure> {
         let key = self.encoding.bytes(&self.key)?;
         let reply = client.explain(self.bucket.as_str(), &key).send().await;
         let reply = reply.map_err(|error| Failure::from(error.body().clone()))?;
@@ -361,36 +383,34 @@ impl Explain {
         Ok(json)
     }
 
-    pub(crate) async fn run(&self, client: &Client, format: Format) -> Result<(), Failure> {
-        let json = self.json(client).await?;
-        if format == Format::Json {
-            return line(&json.to_string());
-        }
-        let (key, token) = (show(self.key.as_bytes()), &json["token"]);
-        let token = token.as_str().unwrap_or_default();
-        line(&format!(
-            "key {key}   token {token}   partition {}",
-            json["partition"]
-        ))?;
-        for (at, replica) in json["replicas"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .enumerate()
-        {
-            let text = |field: &str| replica[field].as_str().unwrap_or_default().to_owned();
-            let count = replica["versions"].as_array().map_or(0, Vec::len);
-            line(&format!(
-                "  {} {}  {}  {}  {count} versions  clock {}",
-                at + 1,
-                text("node"),
-                text("role"),
-                text("state"),
-                replica["clock"]
-            ))?;
-        }
-        Ok(())
+    pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
+        let key = show(&self.encoding.bytes(&self.key)?);
+        out.answer(self.json(client).await?, |json| explained_lines(&key, json))
     }
+}
+
+fn explained_lines(key: &str, json: &Value) -> Vec<String> {
+    let token = json["token"].as_str().unwrap_or_default();
+    let partition = &json["partition"];
+    let mut lines = vec![format!("key {key}   token {token}   partition {partition}")];
+    let replicas = json["replicas"].as_array().into_iter().flatten();
+    for (at, replica) in replicas.enumerate() {
+        let text = |field: &str| replica[field].as_str().unwrap_or_default().to_owned();
+        let count = replica["versions"].as_array().map_or(0, Vec::len);
+        lines.push(format!(
+            "  {} {}  {}  {}  {count} versions  clock {}",
+            at + 1,
+            text("node"),
+            text("role"),
+            text("state"),
+            replica["clock"]
+        ));
+    }
+    let fallbacks = names(&json["fallbacks"]);
+    if !fallbacks.is_empty() {
+        lines.push(format!("  fallbacks {fallbacks}"));
+    }
+    lines
 }
 
 fn replicas(reply: &ExplainReply) -> Value {

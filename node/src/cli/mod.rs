@@ -12,22 +12,29 @@
 mod admin;
 mod data;
 mod dev;
+mod export;
+mod import;
 mod input;
+mod lines;
 mod output;
+mod prompt;
+mod serve;
+mod session;
+mod shell;
 mod tls;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
-use quorate_client::{Client, Options, Profile, wire::ErrorCode};
+use clap::{Parser, Subcommand, builder::FalseyValueParser};
 
-use crate::shell;
-use output::{Failure, Format, line, note};
+use crate::shell::telemetry;
+use output::{Failure, Format, Out, line, note};
+use session::Session;
 
 /// A leaderless key-value store: any node takes any request, conflicts become siblings.
 #[derive(Debug, Parser)]
 #[command(name = "quorate", version, max_term_width = 100)]
-struct Cli {
+pub(crate) struct Cli {
     /// How answers are written.
     #[arg(
         long,
@@ -50,26 +57,33 @@ struct Cli {
     )]
     nodes: Vec<String>,
     /// Send every request to that one node.
-    #[arg(long, global = true, env = "QUORATE_PIN")]
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_PIN",
+        value_parser = FalseyValueParser::new()
+    )]
     pin: bool,
     /// How long to wait, for example 500ms.
     #[arg(long, global = true, value_parser = input::duration, env = "QUORATE_TIMEOUT")]
     timeout: Option<Duration>,
-    /// Say more.
-    #[arg(short, global = true)]
+    /// Say on stderr what happens behind the scenes.
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "QUORATE_VERBOSE",
+        value_parser = FalseyValueParser::new()
+    )]
     verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// Run a node.
-    Serve {
-        /// The node's configuration.
-        #[arg(long)]
-        config: PathBuf,
-    },
+    Serve(serve::Serve),
     /// Run a cluster on this machine.
     Dev(dev::Dev),
     /// Make certificates.
@@ -85,6 +99,12 @@ enum Command {
     Keys(data::Keys),
     /// Show where a key lives and what each replica holds.
     Explain(data::Explain),
+    /// Write every line of a file.
+    Import(import::Import),
+    /// Print every value of a bucket, as import reads them.
+    Export(export::Export),
+    /// Run many commands over one connection.
+    Shell,
     /// Create, change and show buckets.
     #[command(subcommand)]
     Bucket(admin::Bucket),
@@ -100,7 +120,7 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-enum Cluster {
+pub(crate) enum Cluster {
     /// Every node's state.
     Status,
     #[command(external_subcommand)]
@@ -108,17 +128,17 @@ enum Cluster {
 }
 
 #[derive(Debug, Subcommand)]
-enum RingCommand {
+pub(crate) enum RingCommand {
     /// The ring, one partition, or the nodes of one key.
     Show(admin::RingShow),
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
 
-/// Commands that are promised and not there yet.
-const LATER: [&str; 18] = [
-    "check",
-    "wait-converged",
+/// Commands that are promised and not there yet: by themselves, of `cluster` and of `ring`.
+const LATER: [&str; 6] = ["repair", "hints", "scrub", "verify", "drain", "salvage"];
+const LATER_CLUSTER: [&str; 2] = ["check", "wait-converged"];
+const LATER_RING: [&str; 7] = [
     "stage",
     "plan",
     "commit",
@@ -126,45 +146,71 @@ const LATER: [&str; 18] = [
     "abort",
     "transfers",
     "wait",
-    "repair",
-    "hints",
-    "scrub",
-    "verify",
-    "drain",
-    "salvage",
-    "import",
-    "export",
-    "shell",
 ];
+
+impl Command {
+    /// Why there is no such command, if there is none.
+    fn missing(&self) -> Option<Failure> {
+        let (group, later, words) = match self {
+            Self::Other(words) => ("", &LATER[..], words),
+            Self::Cluster(Cluster::Other(words)) => ("cluster ", &LATER_CLUSTER[..], words),
+            Self::Ring(RingCommand::Other(words)) => ("ring ", &LATER_RING[..], words),
+            Self::Serve(_)
+            | Self::Dev(_)
+            | Self::Tls(_)
+            | Self::Put(_)
+            | Self::Get(_)
+            | Self::Delete(_)
+            | Self::Keys(_)
+            | Self::Explain(_)
+            | Self::Import(_)
+            | Self::Export(_)
+            | Self::Shell
+            | Self::Bucket(_)
+            | Self::Cluster(Cluster::Status)
+            | Self::Ring(RingCommand::Show(_)) => return None,
+        };
+        let word = words.first().map_or("", String::as_str);
+        if later.contains(&word) {
+            return Some(Failure::not_yet(&format!("`{group}{word}`")));
+        }
+        let message = format!("there is no command `{group}{word}`; see quorate {group}--help");
+        Some(Failure::usage(message))
+    }
+}
 
 /// Runs the command line of this process; returns the exit code.
 #[must_use]
 pub fn main() -> u8 {
-    let wants_json = || {
-        let mut args = std::env::args();
-        let flag = args.any(|arg| arg == "--output=json")
-            || std::env::args()
-                .collect::<Vec<_>>()
-                .windows(2)
-                .any(|w| w == ["--output", "json"]);
-        flag || std::env::var("QUORATE_OUTPUT").is_ok_and(|value| value == "json")
-    };
-    match Cli::try_parse() {
-        Ok(cli) => {
-            let format = cli.output;
-            run(cli).unwrap_or_else(|failure| fail(&failure, format))
-        }
-        Err(error) if error.use_stderr() && wants_json() => {
-            let text = error.to_string();
-            let text = text.trim_start_matches("error: ").trim_end();
-            fail(&Failure::usage(text), Format::Json)
-        }
+    let format = wanted_format(std::env::args().skip(1));
+    let result = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) if error.use_stderr() && format == Format::Json => Err(parse_failure(&error)),
         Err(error) => {
             // Help and version go to stdout and are no error.
             let _ = error.print();
-            u8::try_from(error.exit_code()).unwrap_or(2)
+            return u8::try_from(error.exit_code()).unwrap_or(2);
         }
+    };
+    result.unwrap_or_else(|failure| fail(&failure, format))
+}
+
+/// What the arguments say of the format, also when they cannot be parsed.
+fn wanted_format(args: impl Iterator<Item = String>) -> Format {
+    let args: Vec<String> = args.take_while(|arg| arg != "--").collect();
+    let separate = args.windows(2).filter(|pair| pair[0] == "--output");
+    let separate = separate.map(|pair| pair[1].as_str());
+    let joined = args.iter().filter_map(|arg| arg.strip_prefix("--output="));
+    let environment = std::env::var("QUORATE_OUTPUT").unwrap_or_default();
+    match separate.chain(joined).last().unwrap_or(&environment) {
+        "json" => Format::Json,
+        _ => Format::Table,
     }
+}
+
+fn parse_failure(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    Failure::usage(text.trim_start_matches("error: ").trim_end())
 }
 
 fn fail(failure: &Failure, format: Format) -> u8 {
@@ -178,95 +224,59 @@ fn fail(failure: &Failure, format: Format) -> u8 {
 }
 
 fn run(cli: Cli) -> Result<u8, Failure> {
+    if let Some(failure) = cli.command.missing() {
+        return Err(failure);
+    }
     let format = cli.output;
-    match cli.command {
-        Command::Serve { config } => return serve(&config),
-        Command::Dev(dev) => return dev.run(format).map(|()| 0),
-        Command::Tls(tls) => return tls.run(format).map(|()| 0),
-        Command::Other(words)
-        | Command::Cluster(Cluster::Other(words))
-        | Command::Ring(RingCommand::Other(words)) => return Err(unknown(&words)),
-        Command::Put(_)
-        | Command::Get(_)
-        | Command::Delete(_)
-        | Command::Keys(_)
-        | Command::Explain(_)
-        | Command::Bucket(_)
-        | Command::Cluster(Cluster::Status)
-        | Command::Ring(RingCommand::Show(_)) => {}
+    let cli = match cli {
+        Cli {
+            command: Command::Serve(serve),
+            verbose,
+            ..
+        } => return serve.run(verbose),
+        Cli {
+            command: Command::Tls(tls),
+            ..
+        } => return tls.run(format).map(|()| 0),
+        cli => cli,
+    };
+    if cli.verbose {
+        telemetry::init("warn,quorate_client=trace,quorate_node=trace");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(with_client(cli))
-}
-
-async fn with_client(cli: Cli) -> Result<u8, Failure> {
-    let format = cli.output;
-    let client = connect(&cli).await?;
-    let result = match &cli.command {
-        Command::Put(put) => put.run(&client, format).await.map(|()| 0),
-        Command::Get(get) => get.run(&client, format).await,
-        Command::Delete(delete) => delete.run(&client, format).await.map(|()| 0),
-        Command::Keys(keys) => keys.run(&client, format).await.map(|()| 0),
-        Command::Explain(explain) => explain.run(&client, format).await.map(|()| 0),
-        Command::Bucket(bucket) => bucket.run(&client, format).await.map(|()| 0),
-        Command::Cluster(Cluster::Status) => admin::status(&client, format).await.map(|()| 0),
-        Command::Ring(RingCommand::Show(show)) => show.run(&client, format).await.map(|()| 0),
-        Command::Serve { .. }
-        | Command::Dev(_)
-        | Command::Tls(_)
-        | Command::Other(_)
-        | Command::Cluster(Cluster::Other(_))
-        | Command::Ring(RingCommand::Other(_)) => Ok(0),
-    };
-    client.close().await;
-    result
-}
-
-async fn connect(cli: &Cli) -> Result<Client, Failure> {
-    let profile = match &cli.profile {
-        Some(path) => Profile::load(path),
-        None => Profile::find(),
-    };
-    let mut profile = profile.map_err(|error| Failure::usage(error.to_string()))?;
-    if !cli.nodes.is_empty() {
-        profile.nodes.clone_from(&cli.nodes);
-    }
-    let mut options = Options::default();
-    if let Some(timeout) = cli.timeout {
-        options.timeout = timeout;
-    }
-    if cli.pin {
-        options.pin = profile.nodes.first().cloned();
-    }
-    let client = Client::connect_with(&profile, &options).await;
-    client.map_err(|error| Failure::from(error.body()))
-}
-
-fn serve(path: &std::path::Path) -> Result<u8, Failure> {
-    let config = shell::load_config(path).map_err(|error| Failure::usage(error.to_string()))?;
-    let reason = shell::serve(&config)
-        .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
-    Ok(match reason {
-        shell::ExitReason::Drained | shell::ExitReason::Cut => 0,
+    runtime.block_on(async {
+        let mut session = Session::new(&cli);
+        if let Command::Dev(dev) = &cli.command {
+            return dev.run(session, format).await.map(|()| 0);
+        }
+        if matches!(cli.command, Command::Shell) {
+            return shell::run(session, format).await.map(|()| 0);
+        }
+        let mut out = Out::stdout(format);
+        let exit = session.execute(&cli.command, &mut out).await;
+        session.close().await;
+        exit
     })
-}
-
-fn unknown(words: &[String]) -> Failure {
-    let word = words.first().map_or("", String::as_str);
-    if LATER.contains(&word) {
-        return Failure::not_yet(&format!("`{word}`"));
-    }
-    Failure::usage(format!("there is no command {word:?}; see quorate --help"))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_format_is_known_even_if_nothing_else_is() {
+        let wanted = |text: &str| wanted_format(text.split(' ').map(str::to_owned));
+        assert_eq!(wanted("frobnicate --output json"), Format::Json);
+        assert_eq!(wanted("ring plan --output=json"), Format::Json);
+        assert_eq!(wanted("put b k -- --output=json"), Format::Table);
+        assert_eq!(wanted("--output json --output table"), Format::Table);
     }
 }

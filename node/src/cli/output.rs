@@ -3,7 +3,7 @@
 //! Answers go to stdout, as a table for people or as JSON for programs; notes and progress go to
 //! stderr. A reader that has gone away ends the program quietly.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Stdout, Write};
 
 use quorate_client::wire::{ErrorBody, ErrorCode};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub(crate) enum Format {
 }
 
 /// A command that did not work: what to say and which code to exit with.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
     pub(crate) code: ErrorCode,
@@ -87,17 +87,120 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// Where answers go: to stdout at once, or into the one line that a shell prints per command.
+#[derive(Debug)]
+pub(crate) struct Out {
+    format: Format,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout(BufWriter<Stdout>),
+    Kept(Value),
+}
+
+impl Out {
+    /// Prints.
+    pub(crate) fn stdout(format: Format) -> Self {
+        let sink = Sink::Stdout(BufWriter::new(io::stdout()));
+        Self { format, sink }
+    }
+
+    /// Keeps the answer as JSON; see [`kept`](Self::kept).
+    pub(crate) fn keeping() -> Self {
+        Self {
+            format: Format::Json,
+            sink: Sink::Kept(json!({})),
+        }
+    }
+
+    /// What was kept: the answer, or the items of a stream.
+    pub(crate) fn kept(self) -> Value {
+        match self.sink {
+            Sink::Kept(value) => value,
+            Sink::Stdout(_) => json!({}),
+        }
+    }
+
+    /// The whole answer of a command: the object, or the lines made from it.
+    pub(crate) fn answer(
+        &mut self,
+        json: Value,
+        lines: impl FnOnce(&Value) -> Vec<String>,
+    ) -> Result<(), Failure> {
+        match (&mut self.sink, self.format) {
+            (Sink::Kept(kept), _) => *kept = json,
+            (Sink::Stdout(out), Format::Json) => writeln!(out, "{json}")?,
+            (Sink::Stdout(out), Format::Table) => {
+                for text in lines(&json) {
+                    writeln!(out, "{text}")?;
+                }
+            }
+        }
+        self.flush()
+    }
+
+    /// Says that the answer is a stream, which may be empty.
+    pub(crate) fn begin_items(&mut self) {
+        if let Sink::Kept(kept) = &mut self.sink {
+            *kept = json!({ "items": [] });
+        }
+    }
+
+    /// One item of a stream.
+    pub(crate) fn item(
+        &mut self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        match (&mut self.sink, self.format) {
+            (Sink::Kept(kept), _) => {
+                if let Some(items) = kept["items"].as_array_mut() {
+                    items.push(json());
+                }
+            }
+            (Sink::Stdout(out), Format::Json) => writeln!(out, "{}", json())?,
+            (Sink::Stdout(out), Format::Table) => writeln!(out, "{}", text())?,
+        }
+        Ok(())
+    }
+
+    /// One line of a stream that is bytes, whatever the format.
+    pub(crate) fn item_bytes(
+        &mut self,
+        bytes: &[u8],
+        json: impl FnOnce() -> Value,
+    ) -> Result<(), Failure> {
+        if let Sink::Stdout(out) = &mut self.sink {
+            out.write_all(bytes)?;
+            out.write_all(b"\n")?;
+            return Ok(());
+        }
+        self.item(json, String::new)
+    }
+
+    /// Bytes alone, as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match &mut self.sink {
+            Sink::Kept(kept) => bytes_field(kept, "value", bytes),
+            Sink::Stdout(out) => out.write_all(bytes)?,
+        }
+        self.flush()
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        if let Sink::Stdout(out) = &mut self.sink {
+            out.flush()?;
+        }
+        Ok(())
+    }
+}
+
 /// Writes one line to stdout.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
-    Ok(out.flush()?)
-}
-
-/// Writes bytes as they are.
-pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
     Ok(out.flush()?)
 }
 

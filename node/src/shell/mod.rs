@@ -31,7 +31,7 @@ mod link;
 mod metrics;
 mod report;
 mod store_thread;
-mod telemetry;
+pub(crate) mod telemetry;
 
 use std::{
     collections::BTreeMap,
@@ -70,6 +70,8 @@ use crate::config::{NodeConfig, ParseError};
 
 pub use error::ServeError;
 
+const LOG: &str = "info,fjall=warn,lsm_tree=warn";
+const LOG_VERBOSE: &str = "info,fjall=warn,lsm_tree=warn,quorate_node=debug,quorate_client=debug";
 /// How long a handshake and the hello may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a graceful stop waits for requests in progress.
@@ -141,10 +143,10 @@ pub fn load_config(path: &Path) -> Result<NodeConfig, LoadError> {
     })
 }
 
-/// Runs a node as this process: logs to standard error, ends at SIGTERM or SIGINT, and aborts at
-/// a panic.
-pub fn serve(config: &NodeConfig) -> Result<ExitReason, ServeError> {
-    telemetry::init();
+/// Runs a node as this process: logs to standard error (decisions too if `verbose`), ends at
+/// SIGTERM or SIGINT, and aborts at a panic.
+pub fn serve(config: &NodeConfig, verbose: bool) -> Result<ExitReason, ServeError> {
+    telemetry::init(if verbose { LOG_VERBOSE } else { LOG });
     run(config, &Stop::default(), Process::Own)
 }
 

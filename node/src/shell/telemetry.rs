@@ -1,6 +1,6 @@
 //! Where log lines go: standard error, as text or as JSON.
 //!
-//! `QUORATE_LOG` selects what is told (`info`; for example `quorate_node=debug`), and
+//! `QUORATE_LOG` selects what is told (for example `quorate_node=debug`), and
 //! `QUORATE_LOG_FORMAT` is `text` or `json`.
 
 use std::{env, io::IsTerminal as _, panic, process};
@@ -10,10 +10,10 @@ use tracing_subscriber::EnvFilter;
 const FILTER: &str = "QUORATE_LOG";
 const FORMAT: &str = "QUORATE_LOG_FORMAT";
 
-/// Once per process; later calls change nothing.
-pub(super) fn init() {
-    let filter = EnvFilter::try_from_env(FILTER)
-        .unwrap_or_else(|_| EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
+/// Once per process; later calls change nothing. `usual` is what is told if the environment does
+/// not say.
+pub(crate) fn init(usual: &str) {
+    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(usual));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
