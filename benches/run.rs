@@ -16,7 +16,8 @@ fn quorate() -> PathBuf {
 
 fn run(program: &Path, dir: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(program);
-    command.current_dir(dir).args(args).output().unwrap()
+    let output = command.current_dir(dir).args(args).output();
+    output.expect("the program runs")
 }
 
 #[test]
