@@ -1,0 +1,476 @@
+//! The command line as users and scripts see it: answers, JSON and exit codes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+
+#[path = "cli/dev.rs"]
+mod dev;
+
+use std::fs;
+
+use dev::{Dev, alone, ended};
+
+#[test]
+fn a_value_is_written_read_replaced_and_deleted() {
+    let dev = Dev::start();
+    let put = dev.ok(&["put", "default", "k", "one"]);
+    assert_eq!(
+        (&put.json["bucket"], &put.json["key"]),
+        (&"default".into(), &"k".into())
+    );
+    assert!(2 <= put.json["durable_on"].as_array().unwrap().len());
+    assert_eq!(put.json["hinted"], 0);
+    assert_eq!(put.json["op_id"].as_str().unwrap().len(), 32);
+    assert_eq!(put.json["siblings"].as_array().unwrap().len(), 1);
+
+    let get = dev.ok(&["get", "default", "k"]);
+    assert_eq!(get.values(), ["one"]);
+    let sibling = &get.json["siblings"][0];
+    assert_eq!(sibling["op_id"], put.json["op_id"]);
+    assert!(sibling["written_at"].as_str().unwrap().ends_with('Z'));
+    assert!(2 <= get.json["replicas"]["answered"].as_u64().unwrap());
+    assert_eq!(
+        dev.output(&["get", "default", "k", "--value"]).stdout,
+        b"one"
+    );
+
+    // Without a context a value stands beside the first; with the context of both it replaces them.
+    dev.ok(&["put", "default", "k", "two"]);
+    let both = dev.ok(&["get", "default", "k"]);
+    assert_eq!(both.values(), ["one", "two"]);
+    dev.refused(6, "conflict", &["get", "default", "k", "--value"]);
+    dev.ok(&["put", "default", "k", "three", "--context", both.context()]);
+    assert_eq!(dev.ok(&["get", "default", "k"]).values(), ["three"]);
+
+    dev.ok(&["delete", "default", "k"]);
+    let gone = dev.run(&["get", "default", "k"]);
+    assert_eq!((gone.exit, &gone.json["found"]), (3, &false.into()));
+    assert!(!gone.context().is_empty() && gone.values().is_empty());
+    assert_eq!(dev.run(&["get", "default", "never"]).exit, 3);
+}
+
+#[test]
+fn bytes_of_every_kind_come_back_as_they_were() {
+    let dev = Dev::start();
+    dev.ok(&["put", "default", "00ff", "fe00", "--hex"]);
+    let get = dev.ok(&["get", "default", "AP8=", "--base64"]);
+    assert_eq!(get.json["key_base64"], "AP8=");
+    assert_eq!(get.json["siblings"][0]["value_base64"], "/gA=");
+    let file = dev.dir.path().join("value");
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    fs::write(&file, &bytes).unwrap();
+    dev.ok(&["put", "default", "file", "--file", file.to_str().unwrap()]);
+    assert_eq!(
+        dev.output(&["get", "default", "file", "--value"]).stdout,
+        bytes
+    );
+    assert_eq!(
+        ended(&dev.feed(&["put", "default", "pipe", "-"], &bytes)).exit,
+        0
+    );
+    assert_eq!(
+        dev.output(&["get", "default", "pipe", "--value"]).stdout,
+        bytes
+    );
+    dev.ok(&["put", "default", "empty", ""]);
+    assert_eq!(dev.ok(&["get", "default", "empty"]).values(), [""]);
+    let keys = dev.output(&["keys", "default", "--prefix", "p"]).stdout;
+    assert_eq!(
+        String::from_utf8(keys).unwrap().trim(),
+        "{\"key\":\"pipe\"}"
+    );
+    let keys = dev.output(&["keys", "default", "--limit", "2"]).stdout;
+    assert_eq!(String::from_utf8(keys).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn one_operation_id_is_applied_once_and_preconditions_hold() {
+    let dev = Dev::start();
+    let id = "00112233445566778899aabbccddeeff";
+    let first = dev.ok(&["put", "default", "k", "v", "--op-id", id]);
+    let again = dev.ok(&["put", "default", "k", "v", "--op-id", id]);
+    assert_eq!(
+        first.json["siblings"][0]["dot"],
+        again.json["siblings"][0]["dot"]
+    );
+    assert_eq!(dev.ok(&["get", "default", "k"]).values(), ["v"]);
+    dev.refused(
+        6,
+        "op_id_reused",
+        &["put", "default", "k", "other", "--op-id", id],
+    );
+    dev.refused(6, "conflict", &["put", "default", "k", "w", "--if-absent"]);
+    dev.ok(&["put", "default", "k", "w", "--if-match", again.context()]);
+    dev.refused(
+        6,
+        "conflict",
+        &["put", "default", "k", "x", "--if-match", again.context()],
+    );
+    assert_eq!(dev.ok(&["get", "default", "k"]).values(), ["w"]);
+    dev.ok(&["put", "default", "new", "n", "--if-absent"]);
+    dev.ok(&["put", "default", "brief", "b", "--ttl", "1ms"]);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(dev.run(&["get", "default", "brief"]).exit, 3);
+}
+
+#[test]
+fn buckets_are_made_changed_and_dropped() {
+    let dev = Dev::start();
+    let make = [
+        "bucket",
+        "create",
+        "b",
+        "--n",
+        "3",
+        "--r",
+        "1",
+        "--w",
+        "3",
+        "--value-bytes-max",
+    ];
+    dev.ok(&[&make[..], &["1KiB"]].concat());
+    let show = dev.ok(&["bucket", "show", "b"]).json;
+    assert_eq!(
+        (&show["n"], &show["r"], &show["w"]),
+        (&3.into(), &1.into(), &3.into())
+    );
+    dev.ok(&["bucket", "set", "b", "--w", "2"]);
+    assert_eq!(dev.ok(&["bucket", "show", "b"]).json["w"], 2);
+    dev.refused(2, "invalid_argument", &["bucket", "set", "b", "--n", "2"]);
+    dev.refused(
+        2,
+        "invalid_argument",
+        &["bucket", "create", "c", "--w", "4"],
+    );
+    dev.refused(2, "invalid_argument", &["bucket", "drop", "b"]);
+    dev.ok(&["put", "b", "k", "v"]);
+    dev.ok(&["bucket", "drop", "b", "--yes"]);
+    dev.refused(2, "unknown_bucket", &["get", "b", "k"]);
+    let list = String::from_utf8(dev.output(&["bucket", "list"]).stdout).unwrap();
+    assert!(
+        list.contains("default") && !list.contains("\"b\""),
+        "{list}"
+    );
+}
+
+#[test]
+fn bad_input_is_refused_and_harms_nothing() {
+    let dev = Dev::start();
+    let kept = dev.ok(&["put", "default", "kept", "v"]);
+    let long = "k".repeat(4_097);
+    let big = vec![b'x'; (1 << 20) + 1];
+    dev.refused(2, "unknown_bucket", &["put", "nowhere", "k", "v"]);
+    dev.refused(2, "unknown_bucket", &["get", "nowhere", "k"]);
+    dev.refused(2, "invalid_argument", &["put", "default", "", "v"]);
+    dev.refused(2, "invalid_argument", &["get", "default", &long]);
+    dev.ok(&["put", "default", &long[1..], "v"]);
+    let much = ended(&dev.feed(&["put", "default", "big", "-"], &big));
+    assert_eq!(
+        (much.exit, much.code()),
+        (2, "invalid_argument"),
+        "{}",
+        much.json
+    );
+    for wrong in [["--w", "0"], ["--w", "4"], ["--pw", "4"]] {
+        dev.refused(
+            2,
+            "invalid_argument",
+            &[&["put", "default", "k", "v"], &wrong[..]].concat(),
+        );
+    }
+    for wrong in [["--r", "0"], ["--r", "4"], ["--pr", "4"]] {
+        dev.refused(
+            2,
+            "invalid_argument",
+            &[&["get", "default", "kept"], &wrong[..]].concat(),
+        );
+    }
+    dev.ok(&["get", "default", "kept", "--pr", "0"]);
+    dev.refused(2, "invalid_argument", &["get", "default"]);
+    dev.refused(2, "invalid_argument", &["frobnicate"]);
+    dev.refused(2, "not_available_yet", &["ring", "stage", "join", "n4"]);
+    dev.refused(
+        2,
+        "not_available_yet",
+        &["cluster", "check", "--down", "n2"],
+    );
+
+    // Contexts: of another key, with one character changed, and no context at all.
+    let context = kept.context();
+    let changed = if context.ends_with('A') { "B" } else { "A" };
+    let changed = format!("{}{changed}", &context[..context.len() - 1]);
+    for (key, bad) in [("other", context), ("kept", &changed), ("kept", "nonsense")] {
+        dev.refused(
+            2,
+            "bad_context",
+            &["put", "default", key, "x", "--context", bad],
+        );
+        dev.refused(
+            2,
+            "bad_context",
+            &["delete", "default", key, "--context", bad],
+        );
+    }
+    assert_eq!(dev.ok(&["get", "default", "kept"]).values(), ["v"]);
+}
+
+#[test]
+fn roles_decide_who_may_do_what() {
+    let (dev, other) = (Dev::start(), Dev::start());
+    let profile = |role: &str, ca: &str| {
+        let out = dev.path(role);
+        let name = format!("quorate-dev/{role}");
+        dev.ok(&["tls", "client", "--ca", ca, "--role", role, "--out", &name]);
+        let text = format!(
+            "nodes = [\"{}\"]\nca = \"ca.pem\"\ncert = \"client.pem\"\nkey = \"client.key\"\n",
+            dev.address(1)
+        );
+        fs::write(out.join("profile.toml"), text).unwrap();
+        format!("{name}/profile.toml")
+    };
+    dev.ok(&["put", "default", "k", "v"]);
+    let read = profile("read", "quorate-dev/ca");
+    assert_eq!(
+        dev.ok(&["--profile", &read, "get", "default", "k"])
+            .values(),
+        ["v"]
+    );
+    dev.refused(
+        7,
+        "denied",
+        &["--profile", &read, "put", "default", "k", "w"],
+    );
+    dev.refused(7, "denied", &["--profile", &read, "delete", "default", "k"]);
+    let write = profile("write", "quorate-dev/ca");
+    dev.ok(&["--profile", &write, "put", "default", "k2", "w"]);
+    dev.refused(7, "denied", &["--profile", &write, "bucket", "create", "b"]);
+
+    // A certificate of another cluster's authority is nobody here.
+    let foreign = other.path("ca");
+    fs::remove_dir_all(dev.path("read")).unwrap();
+    let stranger = profile("read", foreign.to_str().unwrap());
+    let refused = dev.run(&[
+        "--profile",
+        &stranger,
+        "--timeout",
+        "2s",
+        "get",
+        "default",
+        "k",
+    ]);
+    assert!(matches!(refused.exit, 5 | 7), "{}", refused.json);
+    assert_eq!(dev.ok(&["get", "default", "k"]).values(), ["v"]);
+}
+
+#[test]
+fn a_node_refuses_what_is_not_its_own() {
+    let (dev, other) = (Dev::start(), Dev::start());
+    dev.ok(&["put", "default", "k", "v", "--w", "3"]);
+    let config = dev.path("node1/node.toml");
+    let serve = |args: &[&str]| {
+        alone(
+            dev.dir.path(),
+            &[&["serve", "--config", config.to_str().unwrap()], args].concat(),
+        )
+    };
+    // Everything is in use by the node that runs; then only the port; then only the directory.
+    assert_ne!(serve(&[]).exit, 0);
+    dev.node("stop", 1);
+    let taken = serve(&[
+        "--listen",
+        &other.address(1),
+        "--advertise",
+        &dev.address(1),
+    ]);
+    assert_ne!(taken.exit, 0, "a port in use: {}", taken.json);
+    let foreign = other.path("node1/data");
+    other.node("stop", 1);
+    let stolen = serve(&["--data-dir", foreign.to_str().unwrap()]);
+    assert_ne!(stolen.exit, 0, "another cluster's data: {}", stolen.json);
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("wieght = 3\n{text}")).unwrap();
+    let unknown = serve(&[]);
+    assert_eq!((unknown.exit, unknown.code()), (2, "invalid_argument"));
+    assert!(
+        unknown.json["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("wieght")
+    );
+    fs::write(&config, text).unwrap();
+    for flag in [&["--bootstrap"][..], &["--join", "127.0.0.1:1"]] {
+        assert_eq!(serve(flag).code(), "not_available_yet", "{flag:?}");
+    }
+    dev.node("start", 1);
+    other.node("start", 1);
+    let own = [
+        "--node",
+        &dev.address(1),
+        "--pin",
+        "get",
+        "default",
+        "k",
+        "--r",
+        "1",
+    ];
+    assert_eq!(dev.ok(&own).values(), ["v"]);
+}
+
+#[test]
+fn with_two_of_three_nodes_down_nothing_is_pretended() {
+    let dev = Dev::start();
+    dev.ok(&["put", "default", "k", "v", "--w", "3"]);
+    dev.node("kill", 2);
+    dev.node("kill", 3);
+    let put = dev.run(&["--timeout", "2s", "put", "default", "k", "w"]);
+    assert!(matches!(
+        (put.exit, put.code()),
+        (4, "unknown_outcome") | (5, "unavailable")
+    ));
+    let get = dev.run(&["--timeout", "2s", "get", "default", "k"]);
+    assert_eq!((get.exit, get.code()), (5, "unavailable"));
+    let one = [
+        "--node",
+        &dev.address(1),
+        "--pin",
+        "get",
+        "default",
+        "k",
+        "--r",
+        "1",
+    ];
+    assert!(dev.ok(&one).values().contains(&"v"));
+    dev.node("start", 2);
+    dev.node("start", 3);
+    assert!(dev.ok(&["get", "default", "k"]).values().contains(&"v"));
+}
+
+#[test]
+fn the_cluster_shows_itself() {
+    let dev = Dev::start();
+    dev.ok(&["put", "default", "k", "v", "--w", "3"]);
+    let status = dev.ok(&["cluster", "status"]).json;
+    for field in ["name", "id", "epoch", "ring_state", "hints", "corrupt"] {
+        assert!(!status["cluster"][field].is_null(), "{field}: {status}");
+    }
+    let nodes = status["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 3);
+    for field in [
+        "name",
+        "id",
+        "address",
+        "state",
+        "zone",
+        "weight",
+        "owned",
+        "epoch",
+        "hints_held",
+        "hints_owed",
+        "corrupt",
+        "behind_keys",
+        "disk_bytes",
+        "version",
+        "uptime_seconds",
+    ] {
+        assert!(!nodes[0][field].is_null(), "{field}: {status}");
+    }
+    assert!(nodes.iter().all(|node| node["state"] == "up"), "{status}");
+    let ring = dev.ok(&["ring", "show"]).json;
+    assert_eq!(ring["partitions"].as_array().unwrap().len(), 256);
+    assert_eq!(
+        (&ring["epoch"], &ring["state"]),
+        (&1.into(), &"stable".into())
+    );
+    let key = dev.ok(&["ring", "show", "--key", "default", "k"]).json;
+    assert_eq!(key["replicas"].as_array().unwrap().len(), 3);
+    assert!(key["token"].is_string() && key["partition"].is_u64());
+    let explain = dev.ok(&["explain", "default", "k"]).json;
+    let replicas = explain["replicas"].as_array().unwrap();
+    assert_eq!(replicas.len(), 3, "{explain}");
+    assert!(
+        replicas
+            .iter()
+            .all(|r| r["versions"].as_array().unwrap().len() == 1),
+        "{explain}"
+    );
+}
+
+#[test]
+fn dev_goes_on_with_its_data_and_starts_nothing_twice() {
+    let dev = Dev::start();
+    dev.ok(&["put", "default", "k", "v", "--w", "3"]);
+    let pid = fs::read_to_string(dev.path("node1/node.pid")).unwrap();
+    assert_eq!(dev.up().exit, 0);
+    assert_eq!(fs::read_to_string(dev.path("node1/node.pid")).unwrap(), pid);
+    dev.ok(&["dev", "stop"]);
+    assert_eq!(dev.run(&["--timeout", "1s", "get", "default", "k"]).exit, 5);
+    assert_eq!(dev.up().exit, 0);
+    assert_eq!(dev.ok(&["get", "default", "k"]).values(), ["v"]);
+    dev.node("pause", 2);
+    assert_eq!(dev.ok(&["get", "default", "k"]).values(), ["v"]);
+    dev.node("resume", 2);
+    dev.refused(2, "not_available_yet", &["dev", "add"]);
+}
+
+#[test]
+fn a_file_is_imported_exported_and_typed_line_by_line() {
+    let dev = Dev::start();
+    let line = |n: usize| format!("{{\"id\":\"k{n}\",\"text\":\"«{n}»\"}}\n");
+    let text: String = (0..300).map(line).collect();
+    let file = dev.dir.path().join("lines.jsonl");
+    fs::write(&file, &text).unwrap();
+    let args = [
+        "import",
+        "default",
+        file.to_str().unwrap(),
+        "--format",
+        "jsonl",
+        "--key",
+        "id",
+    ];
+    for _ in 0..2 {
+        let imported = dev.ok(&args).json;
+        assert_eq!(
+            (&imported["imported"], &imported["failed"]),
+            (&300.into(), &0.into())
+        );
+    }
+    let exported = dev
+        .output(&["export", "default", "--format", "jsonl"])
+        .stdout;
+    let mut exported: Vec<_> = std::str::from_utf8(&exported).unwrap().lines().collect();
+    let mut lines: Vec<_> = text.lines().collect();
+    exported.sort_unstable();
+    lines.sort_unstable();
+    assert_eq!(exported, lines);
+    let tsv = dev.feed(
+        &["import", "default", "-", "--format", "tsv"],
+        b"a\tb\tc\na\td\n",
+    );
+    assert_eq!(ended(&tsv).exit, 0);
+    assert_eq!(
+        dev.ok(&["get", "default", "a"]).values(),
+        ["d"],
+        "the later line counts"
+    );
+
+    let said = dev.feed(
+        &["shell"],
+        b"put default s 'two words'\nget default s\nget default none\nwhat\nkeys default --limit 2\n",
+    );
+    let said: Vec<serde_json::Value> = std::str::from_utf8(&said.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let exits: Vec<_> = said
+        .iter()
+        .map(|line| line["exit"].as_i64().unwrap())
+        .collect();
+    assert_eq!(exits, [0, 0, 3, 2, 0]);
+    assert_eq!(said[1]["siblings"][0]["value"], "two words");
+    assert_eq!(said[4]["items"].as_array().unwrap().len(), 2);
+}
