@@ -25,6 +25,7 @@ use crate::{
     message::{Class, Message, RpcId},
     peers::Peers,
     replica::{Address, Caller, Done, Job, OpKey, Replica},
+    store::format::{self, Record},
 };
 
 /// Who waits for an operation's answer.
@@ -217,13 +218,22 @@ impl Core {
         }
         let rpc = RpcId(self.op_key().0);
         let mut waiting = Vec::from_iter(waiter);
+        let mut container = merged.clone();
+        let mut bytes = bytes.clone();
         if let Some(old) = self.repairs.remove(&slot) {
             self.repair_rpcs.remove(&(replica, old.rpc));
-            waiting.extend(old.waiting);
+            // Who waited for the old one waits for all that it carried, so that goes along.
+            if container.sync(&old.container).is_ok() {
+                waiting.extend(old.waiting);
+                let container = container.clone();
+                let suspect = false;
+                let record = Record { container, suspect };
+                bytes = format::encode(address.bucket.0, &address.key, &record);
+            }
         }
         let until = self.now.mono + self.patience(replica) * 8;
         let repair = Repair {
-            container: merged.clone(),
+            container,
             rpc,
             waiting,
             until,
@@ -234,7 +244,7 @@ impl Core {
             replica,
             blocking: waiter.is_some(),
         });
-        let message = self.replicate(address, rpc, bytes);
+        let message = self.replicate(address, rpc, &bytes);
         self.send(replica, Class::Data, message);
         true
     }

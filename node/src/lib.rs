@@ -26,6 +26,7 @@ pub mod cli;
 pub mod config;
 mod coordinator;
 mod core;
+mod decoded;
 pub mod event;
 pub mod identity;
 pub mod limits;

@@ -30,7 +30,7 @@ use crate::{
     limits::Limits,
     message::{BucketId, Class, Message, Principal, RpcId, Verdict},
     peers::Peers,
-    replica::{Address, Caller, Damage, Done, Job, OpKey, Refusal, Replica},
+    replica::{Address, Caller, Damage, Done, Job, Merge, OpKey, Refusal, Replica},
     store::{Command, Completion, Table, Ticket, Write},
 };
 
@@ -115,17 +115,19 @@ impl Node {
             dice.random(),
             now.mono,
         );
+        let limits = options.limits;
+        let replica = Replica::new(identity, options.durable_writes, &limits);
         let core = Core {
             me: options.me,
             ring,
             cluster: options.cluster,
             cluster_name: options.cluster_name,
             context_key: options.context_key,
-            limits: options.limits,
+            limits,
             catalogue,
             peers: Peers::default(),
             gossip,
-            replica: Replica::new(identity, options.durable_writes),
+            replica,
             now,
             started: now.mono,
             peers_asked: false,
@@ -306,11 +308,13 @@ impl Node {
 
     fn replicate(&mut self, from: NodeId, id: RpcId, address: &Address, record: &Bytes) {
         match crate::store::format::decode(address.bucket.0, &address.key, record) {
-            Ok(record) => {
-                let job = Job::Apply {
-                    incoming: record.container,
+            Ok(decoded) => {
+                let job = Job::Apply(Merge {
+                    incoming: decoded.container,
+                    // Whether the sender is sure of its own copy says nothing about ours.
+                    bytes: (!decoded.suspect).then(|| record.clone()),
                     complete: false,
-                };
+                });
                 self.core.submit_for(Caller::Peer(from, id), address, job);
             }
             Err(_) => {

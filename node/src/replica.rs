@@ -24,6 +24,7 @@ use crate::{
         Container, Coordinated, Dot, Minter, ReceiveError, Rule, Write as VersionWrite, coordinate,
         receive,
     },
+    decoded::Decoded,
     identity::Identity,
     limits::Limits,
     message::{BucketId, Message, ReplicaState, RpcId},
@@ -118,12 +119,18 @@ pub(crate) enum Precondition {
 #[derive(Debug)]
 pub(crate) enum Job {
     Read,
-    /// Merge; `complete` if every other replica's state is in it, which ends a suspicion.
-    Apply {
-        incoming: Container,
-        complete: bool,
-    },
+    Apply(Merge),
     Coordinate(Box<Intent>),
+}
+
+/// A state to merge into what is held.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    pub(crate) incoming: Container,
+    /// The record it was read from: if nothing but it is left after merging, it is stored as it is.
+    pub(crate) bytes: Option<Bytes>,
+    /// Every other replica's state is in it, which ends a suspicion.
+    pub(crate) complete: bool,
 }
 
 /// Why a job did nothing.
@@ -185,6 +192,7 @@ pub(crate) struct Replica {
     /// True if a completed write is on disk for good (`durability = sync`).
     durable_writes: bool,
     entries: BTreeMap<Address, Entry>,
+    decoded: Decoded,
     tickets: BTreeMap<Ticket, (Pending, Address, usize)>,
     store_bytes: usize,
     commands: VecDeque<Command>,
@@ -202,13 +210,14 @@ pub(crate) enum Damage {
 }
 
 impl Replica {
-    pub(crate) fn new(identity: Identity, durable_writes: bool) -> Self {
+    pub(crate) fn new(identity: Identity, durable_writes: bool, limits: &Limits) -> Self {
         Self {
             minter: Minter::new(identity.uuid, identity.lease_start, identity.lease_end),
             identity,
             extending: false,
             durable_writes,
             entries: BTreeMap::new(),
+            decoded: Decoded::new(limits.decoded_bytes_max),
             tickets: BTreeMap::new(),
             store_bytes: 0,
             commands: VecDeque::new(),
@@ -302,14 +311,11 @@ impl Replica {
         };
         let held = match value {
             Ok(None) => Held::Absent,
-            Ok(Some(bytes)) => match format::decode(address.bucket.0, &address.key, &bytes) {
-                Ok(record) => Held::Present(Arc::new(Stored { record, bytes })),
-                Err(_) => Held::Unreadable,
-            },
+            Ok(Some(bytes)) => self.decode(&address, bytes),
             Err(_) => Held::Unreadable,
         };
         if let Some(entry) = self.entries.get_mut(&address) {
-            let healing = |(_, job): &(_, Job)| matches!(job, Job::Apply { complete: true, .. });
+            let healing = |(_, job): &(_, Job)| matches!(job, Job::Apply(merge) if merge.complete);
             if held.is_suspect() && !entry.queue.iter().any(healing) {
                 let address = address.clone();
                 self.damaged.push_back(match held {
@@ -323,6 +329,16 @@ impl Replica {
         }
         self.work(tickets, address);
         true
+    }
+
+    fn decode(&self, address: &Address, bytes: Bytes) -> Held {
+        if let Some(stored) = self.decoded.find(address, &bytes) {
+            return Held::Present(stored);
+        }
+        match format::decode(address.bucket.0, &address.key, &bytes) {
+            Ok(record) => Held::Present(Arc::new(Stored { record, bytes })),
+            Err(_) => Held::Unreadable,
+        }
     }
 
     /// A write this replica asked for is complete. False if the ticket is not ours.
@@ -399,6 +415,9 @@ impl Replica {
             && entry.queue.is_empty()
             && entry.writes.is_empty()
         {
+            if let Held::Present(stored) = &entry.durable {
+                self.decoded.keep(address, stored);
+            }
             self.entries.remove(address);
         }
     }
@@ -417,9 +436,7 @@ impl Replica {
                     self.done.push_back((caller, address.clone(), done));
                     Waits::No
                 }
-                Job::Apply { incoming, complete } => {
-                    self.apply(&mut entry, &address, caller, &incoming, complete)
-                }
+                Job::Apply(merge) => self.apply(&mut entry, &address, caller, merge),
                 Job::Coordinate(intent) => self.coordinate(&mut entry, &address, caller, *intent),
             };
             match waits {
@@ -503,9 +520,9 @@ impl Replica {
         entry: &mut Entry,
         address: &Address,
         caller: Caller,
-        incoming: &Container,
-        complete: bool,
+        merge: Merge,
     ) -> Waits {
+        let incoming = &merge.incoming;
         let received = match receive(entry.latest.container(), incoming, &mut self.minter) {
             Ok(received) => received,
             Err(error) => {
@@ -514,11 +531,18 @@ impl Replica {
                 return Waits::No;
             }
         };
-        let suspect = entry.latest.is_suspect() && !complete;
+        let suspect = entry.latest.is_suspect() && !merge.complete;
         if !received.changed && suspect == entry.latest.is_suspect() {
             return Waits::ForWhatIsThere;
         }
-        entry.latest = hold(address, received.container, suspect);
+        entry.latest = match merge.bytes {
+            Some(bytes) if !suspect && received.container == *incoming => {
+                let container = received.container;
+                let record = Record { container, suspect };
+                Held::Present(Arc::new(Stored { record, bytes }))
+            }
+            Some(_) | None => hold(address, received.container, suspect),
+        };
         Waits::ForNextWrite
     }
 

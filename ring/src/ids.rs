@@ -77,9 +77,17 @@ impl fmt::Debug for NodeUuid {
 
 impl fmt::Display for NodeUuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        // Every version in every answer is named by one; formatting it as a number is slow.
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
+        }
+        f.write_str(std::str::from_utf8(&text).expect("hex digits are ASCII"))
     }
 }
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The number of a ring. The first ring of a cluster is epoch 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

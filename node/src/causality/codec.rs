@@ -81,8 +81,17 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+        // Nearly all are short.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
-        for shift in (0..64).step_by(7) {
+        for shift in [0, 7, 14, 21, 28, 35, 42, 49, 56, 63] {
             let byte = self.byte()?;
             let bits = u64::from(byte & 0x7f);
             // The tenth byte holds one bit, and no byte but the first may be zero at the end.
@@ -105,7 +114,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn clock(&mut self) -> Result<Clock, Malformed> {
         let groups = self.count(19)?;
-        let mut entries = Vec::with_capacity(groups);
+        let mut entries = Vec::with_capacity(groups * 2);
         for _ in 0..groups {
             let uuid = NodeUuid::new(u128::from_be_bytes(self.array()?));
             let mut epoch = 0_u64;
@@ -131,6 +140,11 @@ impl<'a> Reader<'a> {
             return Err(Malformed);
         }
         Clock::from_sorted(entries).ok_or(Malformed)
+    }
+
+    /// How many things that take at least `each` bytes can be left.
+    pub(crate) const fn room(&self, each: usize) -> usize {
+        self.rest.len() / each
     }
 
     /// Succeeds if nothing is left.

@@ -48,7 +48,8 @@ impl fmt::Debug for Actor {
 
 impl fmt::Display for Dot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.actor, self.n)
+        let Actor { uuid, epoch } = self.actor;
+        write!(f, "{uuid}:{epoch}:{}", self.n)
     }
 }
 

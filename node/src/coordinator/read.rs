@@ -23,7 +23,7 @@ use crate::{
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
     message::{Class, Message, ReplicaState, RpcId},
-    replica::{Address, Caller, Done, Held, Job, OpKey},
+    replica::{Address, Caller, Done, Held, Job, Merge, OpKey, Stored},
     store::format::{self, Record},
 };
 
@@ -46,10 +46,19 @@ enum Asked {
         sent: Instant,
     },
     Answered {
-        container: Option<Arc<Container>>,
+        held: Option<Arc<Stored>>,
         counts: bool,
     },
     Failed,
+}
+
+impl Asked {
+    fn stored(&self) -> Option<&Arc<Stored>> {
+        match self {
+            Self::Answered { held, .. } => held.as_ref(),
+            Self::Waiting { .. } | Self::Failed => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -221,8 +230,7 @@ impl ReadOp {
                     Held::Present(stored) => {
                         let suspect = stored.record.suspect;
                         self.own_suspect |= suspect;
-                        let container = Arc::new(stored.record.container.clone());
-                        self.took(core, me, Some(container), !suspect && !rebuilding)
+                        self.took(core, me, Some(stored), !suspect && !rebuilding)
                     }
                     Held::Unreadable => {
                         self.own_suspect = true;
@@ -248,9 +256,13 @@ impl ReadOp {
         match state {
             ReplicaState::Absent => self.took(core, from, None, !suspect),
             ReplicaState::Present(bytes) => {
+                if let Some(stored) = self.has_same(&bytes) {
+                    return self.took(core, from, Some(stored), !suspect);
+                }
                 match format::decode(self.address.bucket.0, &self.address.key, &bytes) {
-                    Ok(Record { container, .. }) => {
-                        self.took(core, from, Some(Arc::new(container)), !suspect)
+                    Ok(record) => {
+                        let stored = Arc::new(Stored { record, bytes });
+                        self.took(core, from, Some(stored), !suspect)
                     }
                     Err(_) => {
                         core.event(Event::DamagedMessage { from });
@@ -262,15 +274,20 @@ impl ReadOp {
         }
     }
 
+    /// What another replica has answered, if it is the same to the byte.
+    fn has_same(&self, bytes: &Bytes) -> Option<Arc<Stored>> {
+        let mut stored = self.asked.values().filter_map(Asked::stored);
+        stored.find(|stored| stored.bytes == *bytes).cloned()
+    }
+
     fn took(
         &mut self,
         core: &mut Core,
         node: NodeId,
-        container: Option<Arc<Container>>,
+        held: Option<Arc<Stored>>,
         counts: bool,
     ) -> Flow {
-        self.asked
-            .insert(node, Asked::Answered { container, counts });
+        self.asked.insert(node, Asked::Answered { held, counts });
         if !matches!(self.phase, Phase::Gathering) {
             return self.wait();
         }
@@ -308,14 +325,12 @@ impl ReadOp {
             }
             return self.wait();
         }
+        if let Some(agreed) = self.agreed() {
+            return self.end(core, Ok(&agreed.record.container));
+        }
         let mut merged = Container::new();
-        for asked in self.asked.values() {
-            if let Asked::Answered {
-                container: Some(container),
-                ..
-            } = asked
-                && merged.sync(container).is_err()
-            {
+        for stored in self.asked.values().filter_map(Asked::stored) {
+            if merged.sync(&stored.record.container).is_err() {
                 core.event(Event::EqualDotsDiffer {
                     bucket: self.address.bucket,
                     key: self.address.key.clone(),
@@ -329,18 +344,29 @@ impl ReadOp {
         self.mend(core, merged)
     }
 
+    /// What all who answered hold, if it is the same to the byte and nobody doubts it.
+    fn agreed(&self) -> Option<Arc<Stored>> {
+        let mut answered = self.asked.values().filter_map(|asked| match asked {
+            Asked::Answered { held, .. } => Some(held.as_ref()),
+            Asked::Waiting { .. } | Asked::Failed => None,
+        });
+        let first = answered.next().flatten()?;
+        let same = |held: Option<&Arc<Stored>>| held.is_some_and(|held| held.bytes == first.bytes);
+        (!self.own_suspect && answered.all(same)).then(|| Arc::clone(first))
+    }
+
     /// Brings the replicas that answered up to date; waits for that if a later read of a majority
     /// might otherwise miss what this one shows.
     fn mend(&mut self, core: &mut Core, merged: Container) -> Flow {
-        let behind = |container: &Option<Arc<Container>>| match container {
-            Some(container) => !same(container, &merged),
+        let behind = |held: &Option<Arc<Stored>>| match held {
+            Some(stored) => !same(&stored.record.container, &merged),
             None => !merged.clock().is_empty(),
         };
         let mut holders = BTreeSet::new();
         let mut stale = Vec::new();
         for (node, asked) in &self.asked {
-            if let Asked::Answered { container, .. } = asked {
-                if behind(container) {
+            if let Asked::Answered { held, .. } = asked {
+                if behind(held) {
                     stale.push(*node);
                 } else {
                     holders.insert(*node);
@@ -353,7 +379,7 @@ impl ReadOp {
             stale.push(core.me);
         }
         if stale.is_empty() {
-            return self.end(core, Ok(merged));
+            return self.end(core, Ok(&merged));
         }
         let majority = self.replicas.len() < 2 * usize::from(self.quorum);
         let blocking = majority && holders.len() < self.holders_needed();
@@ -369,7 +395,7 @@ impl ReadOp {
             self.phase = Phase::Repairing { merged, holders };
             return self.wait();
         }
-        self.end(core, Ok(merged))
+        self.end(core, Ok(&merged))
     }
 
     fn repair(
@@ -391,10 +417,11 @@ impl ReadOp {
             );
             return;
         }
-        let job = Job::Apply {
+        let job = Job::Apply(Merge {
             incoming: merged.clone(),
+            bytes: Some(bytes.clone()),
             complete: healing,
-        };
+        });
         core.event(Event::ReadRepair {
             replica: node,
             blocking,
@@ -432,7 +459,7 @@ impl ReadOp {
             return self.wait();
         }
         let merged = std::mem::take(merged);
-        self.end(core, Ok(merged))
+        self.end(core, Ok(&merged))
     }
 
     pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
@@ -493,19 +520,19 @@ impl ReadOp {
         self.end(core, Err(ErrorBody::new(ErrorCode::Unavailable, message)))
     }
 
-    fn end(&mut self, core: &mut Core, result: Result<Container, ErrorBody>) -> Flow {
+    fn end(&self, core: &mut Core, result: Result<&Container, ErrorBody>) -> Flow {
         match &self.reader {
             Reader::Recovery => {}
             Reader::Inner(parent) => {
                 let outcome = match result {
-                    Ok(container) => ReadOutcome::Quorum(container),
+                    Ok(container) => ReadOutcome::Quorum(container.clone()),
                     Err(error) => ReadOutcome::Failed(error),
                 };
                 core.notices.push_back((*parent, Notice::Read(outcome)));
             }
             Reader::Client { origin, bucket } => {
                 let response = match result {
-                    Ok(container) => Response::Got(self.reply(core, bucket, &container)),
+                    Ok(container) => Response::Got(self.reply(core, bucket, container)),
                     Err(error) => Response::Error(error),
                 };
                 core.reply(*origin, response);
@@ -534,6 +561,6 @@ impl ReadOp {
 
 /// True if two states have the same versions and the same clock.
 fn same(a: &Container, b: &Container) -> bool {
-    let dots = |c: &Container| c.siblings().map(|(dot, _)| dot).collect::<Vec<_>>();
-    a.clock() == b.clock() && dots(a) == dots(b)
+    let dots = |(dot, _)| dot;
+    a.clock() == b.clock() && a.siblings().map(dots).eq(b.siblings().map(dots))
 }

@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     sync::Arc,
     time::Duration,
 };
@@ -412,8 +413,11 @@ impl WriteOp {
 
 /// A version as clients see it.
 pub(crate) fn version(dot: Dot, sibling: &Sibling, with_value: bool) -> Version {
+    // A uuid, two colons, and two numbers that are rarely long.
+    let mut name = String::with_capacity(48);
+    write!(name, "{dot}").expect("a string takes everything");
     Version {
-        dot: dot.to_string(),
+        dot: name,
         value: sibling.value.clone().filter(|_| with_value),
         tombstone: sibling.value.is_none(),
         written_at_ms: sibling.written_at_ms,

@@ -166,10 +166,11 @@ fn put_recent(out: &mut BytesMut, recent: &[RecentOp]) {
 
 /// Over everything but the checksum itself.
 fn checksum(bucket: u64, key: &[u8], bytes: &[u8]) -> u32 {
-    let mut crc = crc32c::crc32c(&bucket.to_le_bytes());
     let key_bytes = u64::try_from(key.len()).expect("lengths fit 64 bits");
-    crc = crc32c::crc32c_append(crc, &key_bytes.to_le_bytes());
-    crc = crc32c::crc32c_append(crc, key);
+    let mut head = [0; 16];
+    head[..8].copy_from_slice(&bucket.to_le_bytes());
+    head[8..].copy_from_slice(&key_bytes.to_le_bytes());
+    let mut crc = crc32c::crc32c_append(crc32c::crc32c(&head), key);
     crc = crc32c::crc32c_append(crc, &bytes[..3]);
     crc32c::crc32c_append(crc, &bytes[HEADER_BYTES..])
 }
@@ -251,10 +252,10 @@ fn read_siblings(
 
 fn read_recent(reader: &mut Reader<'_>) -> Result<Vec<RecentOp>, Malformed> {
     let groups = reader.count(RECENT_GROUP_BYTES_MIN)?;
-    let mut recent = Vec::new();
     if groups == 0 {
-        return Ok(recent);
+        return Ok(Vec::new());
     }
+    let mut recent = Vec::with_capacity(reader.room(RECENT_BYTES_MIN));
     let newest = reader.varint()?;
     let (mut found_newest, mut before) = (false, None);
     for _ in 0..groups {
@@ -263,7 +264,6 @@ fn read_recent(reader: &mut Reader<'_>) -> Result<Vec<RecentOp>, Malformed> {
         if count == 0 || before.replace(principal) == Some(principal) {
             return Err(Malformed);
         }
-        recent.reserve(count);
         for _ in 0..count {
             let id = u128::from_le_bytes(reader.array()?);
             let request_hash = u64::from_le_bytes(reader.array()?);

@@ -95,7 +95,8 @@ impl<E: Engine> Worker<E> {
     ///
     /// If the group has more than [`GROUP_COMMANDS_MAX`] commands: groups are cut by the caller.
     pub fn execute(&mut self, group: impl IntoIterator<Item = Command>) -> Vec<Completion> {
-        let mut pending = Vec::new();
+        let group = group.into_iter();
+        let mut pending = Vec::with_capacity(group.size_hint().0);
         for command in group {
             pending.push(match command {
                 Command::Write { ticket, writes } => {
