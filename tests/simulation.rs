@@ -8,7 +8,7 @@ use quorate_sim::{
 };
 
 /// Seeds that once broke a promise, each with what was wrong then.
-const ONCE_FAILED: [(u64, &str); 3] = [
+const ONCE_FAILED: [(u64, &str); 6] = [
     (
         1000,
         "a damaged record was recovered by reading it, for ever",
@@ -20,6 +20,18 @@ const ONCE_FAILED: [(u64, &str); 3] = [
     (
         2382,
         "a healed record without versions was told from an absent one",
+    ),
+    (
+        200_088,
+        "the oracle counted a copy that was damaged before the write was acknowledged",
+    ),
+    (
+        200_225,
+        "who waited for one repair was told of another that carried less",
+    ),
+    (
+        200_505,
+        "the oracle overlooked deletes beyond those that a context names",
     ),
 ];
 

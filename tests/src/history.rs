@@ -62,6 +62,8 @@ pub struct Op {
     pub delete: bool,
     /// Size of its value.
     pub value_bytes: usize,
+    /// Its value; none for a delete.
+    pub value: Option<Bytes>,
     /// The context it carries; the same in every attempt.
     pub seen: Option<Seen>,
     /// Durable replicas it asks for.
@@ -114,10 +116,12 @@ impl History {
     /// # Panics
     ///
     /// If a run has more than four thousand million of them.
-    pub fn push(&mut self, op: Op) -> OpIndex {
+    pub fn push(&mut self, mut op: Op) -> OpIndex {
         let index = u32::try_from(self.ops.len()).expect("a run has fewer operations");
+        let index = OpIndex(index);
+        op.value = (!op.delete).then(|| value(index, op.value_bytes));
         self.ops.push(op);
-        OpIndex(index)
+        index
     }
 
     /// An operation.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use quorate_client::wire::{ErrorCode, Response, WriteReply};
 use quorate_node::{
-    causality::ContextKey,
+    causality::{ContextKey, SEEN_MAX},
     event::Event as NodeEvent,
     store::{
         Table,
@@ -171,12 +171,19 @@ impl World {
             op.outcome = Outcome::Acknowledged { at: self.now };
         }
         let mut missing = Vec::new();
+        let mut holders = 0;
+        let mut last = None;
         for name in &reply.durable_on {
             let node = self.layout.names.iter().position(|known| known == name);
-            if !node.is_some_and(|node| self.is_on_disk(node, index)) {
+            if node.is_some_and(|node| self.is_on_disk(node, index, &mut last)) {
+                holders += 1;
+            } else if !node.is_some_and(|node| self.rotted.contains(&(node, key))) {
                 missing.push(name.clone());
             }
         }
+        // A copy may have been damaged between its sync and this answer: then later reads have
+        // one copy less to meet.
+        let w = w.min(holders);
         let ack = durability::Ack {
             op: index,
             at: self.now,
@@ -190,22 +197,27 @@ impl World {
         Ok(())
     }
 
-    /// Whether a node's synced disk covers an operation; damage from outside is not its fault.
-    fn is_on_disk(&mut self, node: usize, index: OpIndex) -> bool {
+    /// Whether a node's synced disk covers an operation. Replicas mostly hold the same bytes, so
+    /// the record read `last` is kept.
+    fn is_on_disk(
+        &mut self,
+        node: usize,
+        index: OpIndex,
+        last: &mut Option<(Bytes, Record)>,
+    ) -> bool {
         let key = self.history.op(index).key;
-        if self.rotted.contains(&(node, key)) {
-            return true;
+        let Some(bytes) = self.bytes(node, key) else {
+            return false;
+        };
+        if last.as_ref().is_none_or(|(known, _)| *known != bytes) {
+            *last = self.decode(key, &bytes).map(|record| (bytes, record));
         }
-        let Some(record) = self.record(node, key) else {
+        let Some((_, record)) = last else {
             return false;
         };
         let clock = record.container.clock();
-        let covered = self
-            .history
-            .op(index)
-            .dots
-            .iter()
-            .any(|&dot| clock.covers(dot));
+        let mut dots = self.history.op(index).dots.iter();
+        let covered = dots.any(|&dot| clock.covers(dot));
         let ruling = self.causality.clock(node, key, clock, self.now);
         self.rule(ruling);
         covered
@@ -214,14 +226,23 @@ impl World {
     /// The record of a key on a node's synced disk, if it is there and readable.
     #[must_use]
     pub fn record(&self, node: usize, key: u32) -> Option<Record> {
+        let bytes = self.bytes(node, key)?;
+        self.decode(key, &bytes)
+    }
+
+    fn bytes(&self, node: usize, key: u32) -> Option<Bytes> {
         let stored = &self.layout.store_keys[place(key)];
-        let bytes = self.processes[node].disk.synced(Table::Objects, stored)?;
+        self.processes[node].disk.synced(Table::Objects, stored)
+    }
+
+    fn decode(&self, key: u32, bytes: &Bytes) -> Option<Record> {
         let name = &self.workload.keys()[place(key)];
-        format::decode(self.layout.bucket.0, name, &bytes).ok()
+        format::decode(self.layout.bucket.0, name, bytes).ok()
     }
 
     /// What a context stands for: the versions listed beside it, and deletes, which are not
-    /// listed; only these are taken from the context itself.
+    /// listed; only these are taken from the context itself. It names a limited number of them;
+    /// with more, those count that its clock covers.
     fn seen(&self, listing: &Listing, context: Option<&Bytes>) -> Option<Seen> {
         let context = context?;
         let mut ops = listing.ops.clone();
@@ -231,12 +252,23 @@ impl World {
             let opened = secret
                 .open(CLUSTER, self.layout.bucket.0, name, context)
                 .ok()?;
+            let named = opened.seen.len();
             for op in opened.seen {
                 if let Some(index) = self.history.find_number(op.id)
                     && self.history.op(index).delete
                     && !ops.contains(&index)
                 {
                     ops.push(index);
+                }
+            }
+            if SEEN_MAX <= named {
+                for (&dot, &index) in &self.history.dots[place(listing.key)] {
+                    if opened.clock.covers(dot)
+                        && self.history.op(index).delete
+                        && !ops.contains(&index)
+                    {
+                        ops.push(index);
+                    }
                 }
             }
         }

@@ -16,6 +16,9 @@ use quorate_sim::{
     soak::{Soak, Summary, soak},
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Simulates whole clusters from a seed and judges what they promise.
 #[derive(Parser)]
 #[command(version)]

@@ -13,7 +13,7 @@ use quorate_client::wire::{
 };
 
 use crate::{
-    history::{History, Op, OpIndex, Outcome, Seen, op_id, place, value},
+    history::{History, Op, OpIndex, Outcome, Seen, op_id, place},
     options::{Options, WorkloadOptions},
     oracle::session::{Read, Session},
     rng::Rng,
@@ -220,7 +220,7 @@ impl Workload {
         let write = WriteRequest {
             bucket: BUCKET.to_owned(),
             key: self.key(op.key),
-            value: (!op.delete).then(|| value(index, op.value_bytes)),
+            value: op.value.clone(),
             context: op.seen.as_ref().map(|seen| seen.context.clone()),
             w: (op.w != W_DEFAULT).then_some(op.w),
             op_id: op_id(index),
@@ -359,6 +359,7 @@ impl Op {
             key,
             delete,
             value_bytes: 16,
+            value: None,
             seen: None,
             w: W_DEFAULT,
             condition: Condition::None,
