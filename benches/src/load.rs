@@ -83,7 +83,8 @@ fn profile_path(run: &Run) -> Result<PathBuf, ErrorBody> {
         Some(path) => Ok(path.clone()),
         None if usual.exists() => Ok(usual),
         None => Err(usage(
-            "no client profile: name one with --profile, or start a cluster here with `quorate dev`",
+            "no client profile: name one with --profile, or start a cluster here with \
+             `quorate dev`",
         )),
     }
 }

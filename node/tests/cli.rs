@@ -459,7 +459,8 @@ fn a_file_is_imported_exported_and_typed_line_by_line() {
 
     let said = dev.feed(
         &["shell"],
-        b"put default s 'two words'\nget default s\nget default none\nwhat\nkeys default --limit 2\n",
+        b"put default s 'two words'\nget default s\nget default none\nwhat\n\
+          keys default --limit 2\n",
     );
     let said: Vec<serde_json::Value> = std::str::from_utf8(&said.stdout)
         .unwrap()
