@@ -38,6 +38,10 @@ pub(crate) struct Export {
     /// How a line holds key and value.
     #[arg(long, value_enum, default_value_t = LineFormat::Jsonl)]
     format: LineFormat,
+    /// Replicas each read waits for; the bucket's r if not given. With as many as there are, what
+    /// a replica has missed is repaired on the way.
+    #[arg(long)]
+    r: Option<u8>,
 }
 
 /// What was found that an import would not bring back as it is.
@@ -60,7 +64,7 @@ impl Export {
                 match next_key(&mut keys).await? {
                     Some(key) => {
                         let (client, bucket) = (client.clone(), self.bucket.clone());
-                        let read = tokio::spawn(read(client, bucket, key.clone()));
+                        let read = tokio::spawn(read(client, bucket, key.clone(), self.r));
                         reads.push_back((key, read));
                     }
                     None => more = false,
@@ -171,10 +175,14 @@ async fn next_key(keys: &mut Keys<'_>) -> Result<Option<Bytes>, Failure> {
     }
 }
 
-async fn read(client: Client, bucket: String, key: Bytes) -> Result<Got, ReadError> {
+async fn read(client: Client, bucket: String, key: Bytes, r: Option<u8>) -> Result<Got, ReadError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match client.get(bucket.as_str(), &key).send().await {
+        let mut get = client.get(bucket.as_str(), &key);
+        if let Some(r) = r {
+            get = get.r(r);
+        }
+        match get.send().await {
             Err(ReadError::Unavailable(_) | ReadError::Overloaded(_))
                 if Instant::now() < deadline => {}
             ended => return ended,
