@@ -159,7 +159,7 @@ mod tests {
             format!("quorate://{id}/node"),
             format!("quorate://{id}/node/"),
             format!("quorate://{id}/node/n1/x"),
-            format!("quorate://{id}/root/n1"),
+            format!("quorate://{id}/owner/n1"),
             format!("quorate://{id}/node/*"),
             format!("quorate://{id}/node/{}", "n".repeat(65)),
             format!("quorate://{}/node/n1", &id[1..]),
