@@ -80,6 +80,7 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>()?[0])
     }
 
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
         // Nearly all are short.
         if let [byte @ 0..0x80, rest @ ..] = self.rest {

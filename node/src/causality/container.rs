@@ -332,8 +332,8 @@ impl Container {
             return;
         }
         let mut ages: Vec<(u64, OpId)> = self.recent.iter().map(|op| (op.at_ms, op.op)).collect();
-        ages.sort_unstable();
-        let oldest_kept = ages[excess];
+        let (_, oldest_kept, _) = ages.select_nth_unstable(excess);
+        let oldest_kept = *oldest_kept;
         self.recent.retain(|op| oldest_kept <= (op.at_ms, op.op));
     }
 
