@@ -230,7 +230,7 @@ impl World {
         self.decode(key, &bytes)
     }
 
-    fn bytes(&self, node: usize, key: u32) -> Option<Bytes> {
+    pub(crate) fn bytes(&self, node: usize, key: u32) -> Option<Bytes> {
         let stored = &self.layout.store_keys[place(key)];
         self.processes[node].disk.synced(Table::Objects, stored)
     }

@@ -118,7 +118,7 @@ fn main() -> ExitCode {
         },
         Verb::Search { depth } => search_models(depth),
         Verb::Strength => {
-            say_error("not available yet");
+            say_error("not_available_yet: this release cannot plant bugs by itself");
             ExitCode::from(2)
         }
     }

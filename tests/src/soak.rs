@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, panic,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -67,7 +67,7 @@ impl Summary {
     /// Runs a plan and adds what came of it.
     pub fn run(&mut self, plan: Plan, print: bool) -> Report {
         let started = Instant::now();
-        let report = course::run(plan.options(), print);
+        let report = guarded(plan, print);
         let busy = started.elapsed();
         let speed = if plan.encode {
             &mut self.encoded
@@ -97,7 +97,7 @@ impl Summary {
             ..plan
         };
         let started = Instant::now();
-        let second = course::run(unencoded.options(), false);
+        let second = guarded(unencoded, false);
         self.plain.add(second.simulated, started.elapsed());
         if second.hash != report.hash && report.broken.is_none() {
             let detail = "encoding changes what happens".to_owned();
@@ -121,6 +121,19 @@ impl Summary {
             .add(other.encoded.simulated, other.encoded.busy);
         self.plain.add(other.plain.simulated, other.plain.busy);
     }
+}
+
+/// Runs a plan; a panic, whose words go to stderr, is a broken promise like any other.
+fn guarded(plan: Plan, print: bool) -> Report {
+    panic::catch_unwind(|| course::run(plan.options(), print)).unwrap_or_else(|_| Report {
+        seed: plan.seed,
+        broken: Some(Broken::new(
+            "no panic (P8)",
+            0,
+            "a node or the simulator panicked".into(),
+        )),
+        ..Report::default()
+    })
 }
 
 impl fmt::Display for Summary {
@@ -160,10 +173,6 @@ pub struct Soak {
 
 /// Runs seed after seed until the time is over or a promise is broken; `progress` is called after
 /// every run.
-///
-/// # Panics
-///
-/// If a run panics, which is a broken promise as well.
 pub fn soak(soak: Soak, progress: impl Fn(&Report) + Sync) -> Summary {
     let started = Instant::now();
     let next = AtomicU64::new(soak.first);

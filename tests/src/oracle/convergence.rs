@@ -1,8 +1,8 @@
 //! P5, W10: when faults stop, the replicas of every key become identical in bounded time.
 //!
-//! Until anti-entropy exists, what brings a stale replica up to date is a read of all replicas, so
-//! the healing phase reads every key. Compared are versions and clocks; which operation ids an
-//! object remembers may differ.
+//! What brings a stale replica up to date is read repair, so the healing phase reads every key from
+//! all of its replicas before it compares them; a key that nobody reads is no concern here.
+//! Compared are versions and clocks; which operation ids an object remembers may differ.
 
 use super::{Broken, Ruling};
 
