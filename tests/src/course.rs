@@ -2,7 +2,8 @@
 //!
 //! In the first phase clients work and the nemesis strikes. Then everything is mended and started,
 //! clients come to rest, and every key is read from all of its replicas until they agree; that has
-//! to happen within a bounded time. Read repair alone has to bring that about. At last the oracles that need the end of the story speak.
+//! to happen within a bounded time, and read repair alone has to bring it about. At last the
+//! oracles that need the end of the story speak.
 
 use std::collections::BTreeMap;
 
