@@ -70,6 +70,25 @@ fn a_retry_after_the_write_was_replaced_does_not_bring_it_back() {
 }
 
 #[test]
+fn a_retry_at_a_node_that_missed_everything_is_recognised() {
+    let mut story = Story::begin(13);
+    let (a, b, c) = (
+        story.owner(KEY, 0),
+        story.owner(KEY, 1),
+        story.owner(KEY, 2),
+    );
+    story.world.isolate(c);
+    let (first, _) = story.put(a, KEY, None);
+    let seen = story.get(a, KEY, 2).seen();
+    let (second, _) = story.put(b, KEY, Some(seen));
+    story.world.network.mend();
+    let again = story.send(c, first);
+    assert_eq!(again.ops(), [second], "it asked the others first");
+    assert_eq!(story.world.history.op(first).dots.len(), 1, "minted once");
+    story.end();
+}
+
+#[test]
 fn a_coordinator_that_forgot_the_key_does_not_reuse_its_dots() {
     let mut story = Story::begin(4);
     let a = story.owner(KEY, 0);
