@@ -126,17 +126,17 @@ fn explain(why: &ConnectionError) -> DialError {
     let refused = |code: TransportErrorCode| (0x100..0x200).contains(&u64::from(code));
     match why {
         ConnectionError::TransportError(local) if refused(local.code) => denied(format!(
-            "we do not accept its certificate: {}",
+            "it is no node of our cluster ({}): check nodes, ca and cert of the profile",
             local.reason
         )),
         ConnectionError::ConnectionClosed(remote) if refused(remote.error_code) => denied(format!(
-            "it does not accept our certificate: {}",
+            "it does not accept our certificate ({}): check cert and key of the profile",
             String::from_utf8_lossy(&remote.reason).escape_debug()
         )),
         ConnectionError::ApplicationClosed(remote)
             if remote.error_code == quinn::VarInt::from_u32(close::ROLE) =>
         {
-            denied("our certificate's role does not fit")
+            denied("our certificate's role does not fit: clients need read, write or admin")
         }
         ConnectionError::TransportError(_)
         | ConnectionError::ConnectionClosed(_)

@@ -121,7 +121,10 @@ impl Pool {
         if let Some(pinned) = &self.pinned {
             return match self.dial(pinned).await {
                 Ok(_) => Ok(()),
-                Err(error) if error.denied => Err(ConnectError::Denied(error.message)),
+                Err(error) if error.denied => {
+                    let node = pinned.label();
+                    Err(ConnectError::Denied(format!("{node}: {error}")))
+                }
                 Err(_) => Err(self.unreachable()),
             };
         }
@@ -141,15 +144,18 @@ impl Pool {
         loop {
             if let Some(seed) = next.take() {
                 let (pool, seed) = (self.clone(), seed.clone());
-                dials.spawn(async move { pool.dial(&seed).await });
+                dials.spawn(async move {
+                    let dialled = pool.dial(&seed).await;
+                    dialled.map_err(|error| (seed.label(), error))
+                });
             }
             tokio::select! {
                 biased;
                 done = dials.join_next() => match done {
                     Some(Ok(Ok(lane))) => return Ok(lane),
-                    Some(Ok(Err(error))) => {
+                    Some(Ok(Err((node, error)))) => {
                         if error.denied {
-                            denied.get_or_insert(error.message);
+                            denied.get_or_insert_with(|| format!("{node}: {error}"));
                         }
                         next = seeds.next();
                     }

@@ -2,9 +2,10 @@
 
 use std::{
     io::Write as _,
-    net::UdpSocket,
+    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use serde_json::Value;
@@ -49,12 +50,17 @@ pub(crate) struct Dev {
 }
 
 impl Dev {
+    /// A directory and ports for a cluster that is not made yet.
+    pub(crate) fn idle() -> Self {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let base = free_ports();
+        Self { dir, base }
+    }
+
     pub(crate) fn start() -> Self {
         // Two tests may draw the same ports between looking and using them: then one tries again.
         for _ in 0..10 {
-            let dir = tempfile::tempdir().expect("a directory for the test");
-            let base = free_ports();
-            let dev = Self { dir, base };
+            let dev = Self::idle();
             if dev.up().exit == 0 {
                 return dev;
             }
@@ -64,9 +70,28 @@ impl Dev {
 
     /// Starts the nodes, as `dev` does the first and every other time.
     pub(crate) fn up(&self) -> Ended {
+        let args = self.ports();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.run(&[&["dev", "--detach"], &args[..]].concat())
+    }
+
+    /// The options of `dev` that say which ports.
+    pub(crate) fn ports(&self) -> [String; 4] {
         let (port, http) = (self.base.to_string(), (self.base + 500).to_string());
-        let args = ["dev", "--detach", "--base-port", &port, "--base-http"];
-        self.run(&[&args[..], &[&http]].concat())
+        [
+            "--base-port".to_owned(),
+            port,
+            "--base-http".to_owned(),
+            http,
+        ]
+    }
+
+    /// True if the process of a node runs.
+    pub(crate) fn runs(&self, number: u16) -> bool {
+        let pid = std::fs::read_to_string(self.path(&format!("node{number}/node.pid")));
+        let pid = pid.unwrap_or_default();
+        let line = std::fs::read(format!("/proc/{}/cmdline", pid.trim()));
+        line.is_ok_and(|line| !line.is_empty())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -142,6 +167,9 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
+        if !self.path("client.toml").exists() {
+            return;
+        }
         let stopped = self.output(&["dev", "stop"]);
         if !std::thread::panicking() {
             assert!(stopped.status.success(), "the cluster stops");
@@ -167,13 +195,17 @@ pub(crate) fn alone(dir: &Path, args: &[&str]) -> Ended {
     ended(&command.output().expect("the binary runs"))
 }
 
-/// A port that is free with the two after it, likely also 500 further on.
+/// A port that is free with the two after it, and so is what is 500 further on. Below the ports that
+/// the system gives to clients, and another one each time for the tests that run beside this one.
 fn free_ports() -> u16 {
+    static TRIES: AtomicU32 = AtomicU32::new(0);
     loop {
-        let probe = UdpSocket::bind("127.0.0.1:0").expect("loopback has ports");
-        let base = probe.local_addr().expect("it is bound").port();
-        let free = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok();
-        if base < 64_000 && free(base + 1) && free(base + 2) {
+        let tries = TRIES.fetch_add(1, Ordering::Relaxed);
+        let offset = (u64::from(std::process::id()) * 7_919 + u64::from(tries) * 997) % 20_000;
+        let base = 10_000 + u16::try_from(offset).expect("it is small");
+        let quic = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        let http = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if (base..base + 3).all(|port| quic(port) && http(port + 500)) {
             return base;
         }
     }
