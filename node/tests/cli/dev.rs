@@ -195,8 +195,9 @@ pub(crate) fn alone(dir: &Path, args: &[&str]) -> Ended {
     ended(&command.output().expect("the binary runs"))
 }
 
-/// A port that is free with the two after it, and so is what is 500 further on. Below the ports that
-/// the system gives to clients, and another one each time for the tests that run beside this one.
+/// A port that is free with the two after it, and so is what is 500 further on. Below the ports
+/// that the system gives to clients, and another one each time for the tests that run beside this
+/// one.
 fn free_ports() -> u16 {
     static TRIES: AtomicU32 = AtomicU32::new(0);
     loop {
