@@ -3,6 +3,12 @@
 //! Decides who may do what, what is admitted, and which operation answers. It never awaits, reads
 //! a clock or touches a file: it is told, and hands out what it wants done.
 
+mod catalogue;
+mod recovery;
+mod view;
+
+pub use view::Gauges;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -16,22 +22,20 @@ use quorate_ring::{NodeId, Ring};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
+use self::catalogue::CatalogueWaiter;
 use crate::{
     api::{Moment, Output, RequestId},
     bucket::{BadCatalogue, Catalogue},
     causality::ContextKey,
-    coordinator::{
-        Answer, Flow, Operation, catalogue::CatalogueOp, local_scan::LocalScan, read::ReadOp,
-        status::StatusOp,
-    },
+    coordinator::{Answer, Flow, Operation, local_scan::LocalScan},
     core::{Core, Notice, Origin},
     event::Event,
-    identity::{Identity, META_CATALOGUE_KEY},
+    identity::Identity,
     limits::Limits,
-    message::{BucketId, Class, Message, Principal, RpcId, Verdict},
+    message::{Class, Message, Principal, RpcId, Verdict},
     peers::Peers,
-    replica::{Address, Caller, Damage, Done, Job, Merge, OpKey, Refusal, Replica},
-    store::{Command, Completion, Table, Ticket, Write},
+    replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal, Replica},
+    store::{Completion, Ticket},
 };
 
 /// What a node is made of.
@@ -49,7 +53,7 @@ pub struct Options {
     pub context_key: ContextKey,
     /// From `identity::start`, durable by now.
     pub identity: Identity,
-    /// What the store holds under [`META_CATALOGUE_KEY`].
+    /// What the store holds under [`META_CATALOGUE_KEY`](crate::identity::META_CATALOGUE_KEY).
     pub catalogue: Option<Bytes>,
     /// True if a completed write is on disk for good (`durability = sync`).
     pub durable_writes: bool,
@@ -60,9 +64,6 @@ pub struct Options {
     /// Random, and different in every process: ids of questions begin with it.
     pub seed: u64,
 }
-
-/// Sizes of everything that is bounded: (name, now, most).
-pub type Gauges = Vec<(&'static str, usize, usize)>;
 
 #[derive(Debug)]
 struct Running {
@@ -84,13 +85,6 @@ pub struct Node {
     ready: bool,
     draining: bool,
     failed: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum CatalogueWaiter {
-    Op(OpKey),
-    Peer(NodeId, RpcId),
-    Nobody,
 }
 
 impl Node {
@@ -446,68 +440,6 @@ impl Node {
         self.core.disk_bytes = bytes;
     }
 
-    /// True once the peers that answer have told what buckets there are.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.ready && !self.draining && !self.failed
-    }
-
-    /// Client requests without an answer.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.core.requests
-    }
-
-    /// From now on every client request is refused, naming the limit `draining`.
-    pub fn drain(&mut self) {
-        self.draining = true;
-    }
-
-    /// What gossip thinks of a member.
-    #[must_use]
-    pub fn member_state(&self, node: NodeId) -> Option<State> {
-        self.core.gossip.state(node)
-    }
-
-    /// The id of a bucket, for tests that look into the store.
-    #[must_use]
-    pub fn bucket_id(&self, name: &str) -> Option<BucketId> {
-        self.core.catalogue.find(name).ok().map(|bucket| bucket.id)
-    }
-
-    /// Sizes of everything that is bounded.
-    #[must_use]
-    pub fn gauges(&self) -> Gauges {
-        let core = &self.core;
-        let (keys, store_bytes) = core.replica.load();
-        vec![
-            (
-                "requests_in_flight",
-                core.requests,
-                core.limits.requests_max,
-            ),
-            (
-                "request_bytes_in_flight",
-                core.request_bytes,
-                core.limits.request_bytes_max,
-            ),
-            ("replica_keys", keys, core.limits.replica_keys_max),
-            // One key's write may begin just below the limit.
-            (
-                "store_queue_bytes",
-                store_bytes,
-                core.limits.store_bytes_max + (8 << 20),
-            ),
-            ("repairs", core.repairs.len(), core.limits.repairs_max),
-            ("scans", self.scans.len(), core.limits.scans_max),
-            (
-                "recoveries",
-                self.recoveries.len(),
-                core.limits.recoveries_max,
-            ),
-        ]
-    }
-
     fn answer(&mut self, from: NodeId, id: RpcId, answer: Answer) {
         let key = OpKey(id.0);
         if let Some(running) = self.running.get_mut(&key) {
@@ -622,115 +554,6 @@ impl Node {
                     Done::Coordinated { .. } => return,
                 };
                 self.core.send(node, Class::Data, message);
-            }
-        }
-    }
-
-    /// Our own record of a key is damaged: ask all others what it held, once at a time.
-    fn recover(&mut self, damage: Damage) {
-        let (Damage::Unreadable(address) | Damage::Suspect(address)) = &damage;
-        let address = address.clone();
-        if self.recoveries.contains_key(&address) {
-            return;
-        }
-        if matches!(damage, Damage::Unreadable(_)) {
-            self.core.corrupt += 1;
-            self.core.event(Event::CorruptRecord {
-                bucket: address.bucket,
-                key: address.key.clone(),
-            });
-        }
-        let Some(n) = self.core.catalogue.replicas(address.bucket) else {
-            return;
-        };
-        let token = quorate_ring::Token::new(address.token);
-        let replicas = self
-            .core
-            .ring
-            .preference(token)
-            .owners(usize::from(n))
-            .to_vec();
-        if self.core.limits.recoveries_max <= self.recoveries.len() {
-            // The next one who touches the key tries again.
-            return;
-        }
-        let key = self.core.op_key();
-        let deadline = self.core.now.mono + Duration::from_secs(10);
-        let place = (address.clone(), replicas);
-        if let Some(op) = ReadOp::recovery(&mut self.core, key, place, deadline) {
-            self.recoveries.insert(address, key);
-            self.run(key, Operation::Read(Box::new(op)));
-        }
-    }
-
-    fn compare_catalogues(&mut self, first: bool) {
-        let core = &mut self.core;
-        self.next_compare = core.now.mono + core.limits.catalogue_interval;
-        let peers = core.ring.members().iter().map(|member| member.id);
-        let mut peers: Vec<NodeId> = peers.filter(|id| *id != core.me).collect();
-        if peers.is_empty() {
-            core.peers_asked = true;
-            return;
-        }
-        if !first && core.peers_asked {
-            let one = core.rng.random_range(0..peers.len());
-            peers = vec![peers.swap_remove(one)];
-        }
-        let key = core.op_key();
-        let wait = core.now.mono + core.limits.ready_wait;
-        let op = StatusOp::start(core, key, None, peers, wait);
-        self.run(key, Operation::Status(Box::new(op)));
-    }
-
-    /// Makes our catalogue durable; the waiter is told afterwards.
-    pub(crate) fn store_catalogue(&mut self, op: Option<OpKey>) {
-        let waiter = op.map_or(CatalogueWaiter::Nobody, CatalogueWaiter::Op);
-        self.write_catalogue(waiter);
-    }
-
-    fn write_catalogue(&mut self, waiter: CatalogueWaiter) {
-        self.core.tickets += 1;
-        let ticket = Ticket(self.core.tickets);
-        let write = Write::Put {
-            table: Table::Meta,
-            key: Bytes::from_static(META_CATALOGUE_KEY),
-            value: self.core.catalogue.to_bytes(),
-        };
-        let command = Command::Write {
-            ticket,
-            writes: vec![write],
-        };
-        self.core.outputs.push_back(Output::Store(command));
-        self.catalogue_writes.insert(ticket, waiter);
-    }
-
-    fn take_catalogue(&mut self, bytes: &Bytes, waiter: CatalogueWaiter) {
-        let Ok(theirs) = Catalogue::from_bytes(bytes) else {
-            return;
-        };
-        let changed = self.core.catalogue.merge(&theirs);
-        if changed || !matches!(waiter, CatalogueWaiter::Nobody) {
-            self.write_catalogue(waiter);
-        }
-    }
-
-    fn catalogue_stored(&mut self, waiter: CatalogueWaiter) {
-        match waiter {
-            CatalogueWaiter::Nobody => {}
-            CatalogueWaiter::Peer(node, id) => {
-                let hash = self.core.catalogue.hash();
-                let message = Message::CatalogueStored { id, hash };
-                self.core.send(node, Class::Control, message);
-            }
-            CatalogueWaiter::Op(key) => {
-                if let Some(Running {
-                    operation: Operation::Catalogue(op),
-                    ..
-                }) = self.running.get_mut(&key)
-                {
-                    let flow = CatalogueOp::stored_here(op, &mut self.core);
-                    self.settle(key, flow, None);
-                }
             }
         }
     }

@@ -1,0 +1,77 @@
+//! What can be seen of a node from outside without asking it through a message.
+//!
+//! For the shell, which must know when it may serve and stop, and for the simulator's oracles.
+//! Decides nothing.
+
+use quorate_gossip::State;
+use quorate_ring::NodeId;
+
+use super::Node;
+use crate::message::BucketId;
+
+/// Sizes of everything that is bounded: (name, now, most).
+pub type Gauges = Vec<(&'static str, usize, usize)>;
+
+impl Node {
+    /// True once the peers that answer have told what buckets there are.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready && !self.draining && !self.failed
+    }
+
+    /// Client requests without an answer.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.core.requests
+    }
+
+    /// From now on every client request is refused, naming the limit `draining`.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// What gossip thinks of a member.
+    #[must_use]
+    pub fn member_state(&self, node: NodeId) -> Option<State> {
+        self.core.gossip.state(node)
+    }
+
+    /// The id of a bucket, for tests that look into the store.
+    #[must_use]
+    pub fn bucket_id(&self, name: &str) -> Option<BucketId> {
+        self.core.catalogue.find(name).ok().map(|bucket| bucket.id)
+    }
+
+    /// Sizes of everything that is bounded.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let core = &self.core;
+        let (keys, store_bytes) = core.replica.load();
+        vec![
+            (
+                "requests_in_flight",
+                core.requests,
+                core.limits.requests_max,
+            ),
+            (
+                "request_bytes_in_flight",
+                core.request_bytes,
+                core.limits.request_bytes_max,
+            ),
+            ("replica_keys", keys, core.limits.replica_keys_max),
+            // One key's write may begin just below the limit.
+            (
+                "store_queue_bytes",
+                store_bytes,
+                core.limits.store_bytes_max + (8 << 20),
+            ),
+            ("repairs", core.repairs.len(), core.limits.repairs_max),
+            ("scans", self.scans.len(), core.limits.scans_max),
+            (
+                "recoveries",
+                self.recoveries.len(),
+                core.limits.recoveries_max,
+            ),
+        ]
+    }
+}
