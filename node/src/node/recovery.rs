@@ -1,4 +1,4 @@
-//! Damaged records: one of this node's own is unreadable or suspect, so the other replicas are asked.
+//! Damaged records: one of this node's own cannot be trusted, so the other replicas are asked.
 //!
 //! Decides when a recovery starts and how many may run. What a recovered record is, the read
 //! operation and the replica decide.
