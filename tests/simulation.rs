@@ -71,6 +71,7 @@ fn fresh_seeds_pass() {
     let summary = soak(
         Soak {
             time: Duration::from_secs(10),
+            seeds: u64::MAX,
             jobs: 1,
             first: since.as_secs() * 1_000_000,
         },

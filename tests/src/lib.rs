@@ -28,6 +28,7 @@ pub mod rng;
 pub mod search;
 pub mod soak;
 pub mod story;
+pub mod strength;
 pub mod trace;
 pub mod workload;
 pub mod world;

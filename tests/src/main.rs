@@ -3,7 +3,9 @@
 //! Exit codes: 0 clean, 1 a promise was broken (the last line plays it again), 2 usage.
 
 use std::{
+    env,
     io::{Write as _, stderr, stdout},
+    path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -14,6 +16,7 @@ use quorate_sim::{
     replay::Plan,
     search,
     soak::{Soak, Summary, soak},
+    strength::{Strength, strength},
 };
 
 #[global_allocator]
@@ -40,8 +43,11 @@ enum Verb {
     /// Run seed after seed.
     Soak {
         /// How long, by the wall clock.
+        #[arg(long, required_unless_present = "seeds")]
+        minutes: Option<u64>,
+        /// How many seeds.
         #[arg(long)]
-        minutes: u64,
+        seeds: Option<u64>,
         /// Threads.
         #[arg(long, default_value_t = 1)]
         jobs: usize,
@@ -68,8 +74,23 @@ enum Verb {
         #[arg(long, default_value_t = 9)]
         depth: usize,
     },
-    /// Check that planted bugs are found.
-    Strength,
+    /// Plant bugs in a copy of the sources, one after the other, and check that each is found.
+    Strength {
+        /// Only these.
+        names: Vec<String>,
+        /// Seeds before a bug counts as missed.
+        #[arg(long, default_value_t = 500)]
+        seeds: u64,
+        /// Threads.
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+        /// Where the copy and its builds go.
+        #[arg(long)]
+        scratch: Option<PathBuf>,
+        /// The workspace.
+        #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/.."))]
+        source: PathBuf,
+    },
 }
 
 #[derive(clap::Args)]
@@ -105,9 +126,10 @@ fn main() -> ExitCode {
         Verb::Run { run, trace } => run_once(run.plan(), trace),
         Verb::Soak {
             minutes,
+            seeds,
             jobs,
             seed,
-        } => run_many(minutes, jobs, seed),
+        } => run_many(minutes, seeds, jobs, seed),
         Verb::Meta { run } => run_twice(run.plan()),
         Verb::Replay { line, trace } => match Plan::from_line(&line.join(" ")) {
             Ok(plan) => run_once(plan, trace),
@@ -117,10 +139,19 @@ fn main() -> ExitCode {
             }
         },
         Verb::Search { depth } => search_models(depth),
-        Verb::Strength => {
-            say_error("not_available_yet: this release cannot plant bugs by itself");
-            ExitCode::from(2)
-        }
+        Verb::Strength {
+            names,
+            seeds,
+            jobs,
+            scratch,
+            source,
+        } => plant_bugs(&Strength {
+            source,
+            scratch: scratch.unwrap_or_else(|| env::temp_dir().join("quorate-strength")),
+            only: names,
+            seeds,
+            jobs: jobs.max(1),
+        }),
     }
 }
 
@@ -135,7 +166,7 @@ fn run_once(plan: Plan, trace: bool) -> ExitCode {
     conclude(&summary)
 }
 
-fn run_many(minutes: u64, jobs: usize, seed: Option<u64>) -> ExitCode {
+fn run_many(minutes: Option<u64>, seeds: Option<u64>, jobs: usize, seed: Option<u64>) -> ExitCode {
     let first = seed.unwrap_or_else(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         since.map_or(0, |since| since.as_secs() * 1_000_000)
@@ -144,7 +175,8 @@ fn run_many(minutes: u64, jobs: usize, seed: Option<u64>) -> ExitCode {
     let runs = AtomicU64::new(0);
     let simulated = AtomicU64::new(0);
     let options = Soak {
-        time: Duration::from_secs(minutes * 60),
+        time: minutes.map_or(Duration::MAX, |minutes| Duration::from_secs(minutes * 60)),
+        seeds: seeds.unwrap_or(u64::MAX),
         jobs: jobs.max(1),
         first,
     };
@@ -175,6 +207,27 @@ fn run_twice(plan: Plan) -> ExitCode {
     say("determinism (W18) broken: two runs of one seed differ");
     say(&plan.to_string());
     ExitCode::from(1)
+}
+
+fn plant_bugs(options: &Strength) -> ExitCode {
+    let verdicts = match strength(options, |verdict| say(&verdict.to_string())) {
+        Ok(verdicts) => verdicts,
+        Err(error) => {
+            say_error(&error.to_string());
+            return ExitCode::from(1);
+        }
+    };
+    let caught = verdicts.iter().filter(|verdict| verdict.ran.caught).count();
+    say(&format!(
+        "caught {caught} of {} planted bugs within {} seeds each",
+        verdicts.len(),
+        options.seeds
+    ));
+    if caught == verdicts.len() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    }
 }
 
 fn search_models(depth: usize) -> ExitCode {

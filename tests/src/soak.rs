@@ -174,14 +174,16 @@ fn processor_time() -> Duration {
 pub struct Soak {
     /// Wall time.
     pub time: Duration,
+    /// Runs.
+    pub seeds: u64,
     /// Threads.
     pub jobs: usize,
     /// First seed.
     pub first: u64,
 }
 
-/// Runs seed after seed until the time is over or a promise is broken; `progress` is called after
-/// every run.
+/// Runs seed after seed until the time or the seeds are over or a promise is broken; `progress` is
+/// called after every run.
 pub fn soak(soak: Soak, progress: impl Fn(&Report) + Sync) -> Summary {
     let started = Instant::now();
     let next = AtomicU64::new(soak.first);
@@ -192,7 +194,11 @@ pub fn soak(soak: Soak, progress: impl Fn(&Report) + Sync) -> Summary {
             scope.spawn(|| {
                 let mut own = Summary::default();
                 while started.elapsed() < soak.time && stop.load(Ordering::Relaxed) == 0 {
-                    let plan = Plan::new(next.fetch_add(1, Ordering::Relaxed));
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if soak.seeds <= seed - soak.first {
+                        break;
+                    }
+                    let plan = Plan::new(seed);
                     let report = own.run(plan, false);
                     if plan.seed.is_multiple_of(10) {
                         own.run_plain(plan, &report);
