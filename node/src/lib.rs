@@ -28,6 +28,7 @@ mod coordinator;
 mod core;
 mod decoded;
 pub mod event;
+mod forwards;
 pub mod identity;
 pub mod limits;
 pub mod message;

@@ -30,6 +30,7 @@ use crate::{
     coordinator::{Answer, Flow, Operation, local_scan::LocalScan},
     core::{Core, Notice, Origin},
     event::Event,
+    forwards::Forwards,
     identity::Identity,
     limits::Limits,
     message::{Class, Message, Principal, RpcId, Verdict},
@@ -79,6 +80,7 @@ pub struct Node {
     timers: BTreeSet<(Instant, OpKey)>,
     scans: BTreeMap<Ticket, LocalScan>,
     catalogue_writes: BTreeMap<Ticket, CatalogueWaiter>,
+    forwards: Forwards,
     /// Damaged records whose replicas are being asked what they held.
     recoveries: BTreeMap<Address, OpKey>,
     next_compare: Instant,
@@ -144,6 +146,7 @@ impl Node {
             timers: BTreeSet::new(),
             scans: BTreeMap::new(),
             catalogue_writes: BTreeMap::new(),
+            forwards: Forwards::default(),
             recoveries: BTreeMap::new(),
             next_compare: now.mono + Duration::from_millis(1),
             ready: false,
@@ -227,6 +230,9 @@ impl Node {
                 budget,
                 write,
             } => {
+                if !self.forwards.is_new(from, id, budget) {
+                    return;
+                }
                 let deadline = self.core.now.mono + budget.min(self.core.limits.timeout_max);
                 self.begin_forwarded(from, id, &principal, write, deadline);
             }

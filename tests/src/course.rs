@@ -111,6 +111,7 @@ impl World {
     fn mend(&mut self) {
         self.faulty = false;
         self.network.heal();
+        self.workload.calm_down();
         for node in 0..self.processes.len() {
             let process = &mut self.processes[node];
             process.disk.set_slow(false);
@@ -140,7 +141,7 @@ impl World {
         for key in 0..self.options.workload.keys {
             let key = u32::try_from(key).expect("a run has few keys");
             let read = self.session.read(key, all, self.now);
-            let attempt = self.workload.get(self.now, auditor, read, Some(all));
+            let attempt = self.workload.get(auditor, read, Some(all));
             self.send_request(attempt);
             self.run_until(self.now + READ_INTERVAL);
         }

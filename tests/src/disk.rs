@@ -9,7 +9,7 @@ use std::{collections::VecDeque, mem};
 use bytes::Bytes;
 use quorate_node::store::{
     Command, Completion, Durability, Engine, MemoryEngine, Opened, Persist, Table, Worker, Write,
-    memory::Rot,
+    memory::{Image, Rot},
 };
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -27,6 +27,7 @@ pub struct Disk {
     waiting: VecDeque<Command>,
     group: Vec<Command>,
     slow: bool,
+    full: bool,
     rng: Rng,
     chance: Pcg64Mcg,
 }
@@ -42,6 +43,7 @@ impl Disk {
             waiting: VecDeque::new(),
             group: Vec::new(),
             slow: false,
+            full: false,
             rng,
             chance,
         }
@@ -137,7 +139,44 @@ impl Disk {
 
     /// Space runs out, or there is some again.
     pub fn set_full(&mut self, full: bool) {
+        self.full = full;
         self.worker.engine_mut().set_full(full);
+    }
+
+    /// Whether there is no space left.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// The next put of an object is acknowledged and does not happen, or happens elsewhere.
+    pub fn lie_about_next_put(&mut self) {
+        let lost = self.rng.chance(500_000);
+        let engine = self.worker.engine_mut();
+        if lost {
+            engine.lose_next_put();
+        } else {
+            engine.misdirect_next_put();
+        }
+    }
+
+    /// What a backup of the directory would hold now.
+    #[must_use]
+    pub fn snapshot(&self) -> Image {
+        self.worker.engine().snapshot()
+    }
+
+    /// The directory becomes what a backup holds; to be reopened.
+    pub fn restore(&mut self, image: Image) {
+        self.worker.engine_mut().restore(image);
+    }
+
+    /// A power cut after which even synced commits at the end of the journal are gone.
+    pub fn damage_journal(&mut self) {
+        self.group.clear();
+        self.waiting.clear();
+        let engine = self.worker.engine_mut();
+        engine.crash_with_damage(&mut self.chance);
     }
 
     /// Damages one stored object; false if it is not there.
@@ -145,6 +184,12 @@ impl Disk {
         let rot = *self.rng.pick(&[Rot::Flip, Rot::Truncate, Rot::Unreadable]);
         let engine = self.worker.engine_mut();
         engine.rot_key(&mut self.chance, Table::Objects, key, rot)
+    }
+
+    /// Puts the value of another object where this one was; false if it is not there.
+    pub fn misdirect(&mut self, key: &Bytes) -> bool {
+        let engine = self.worker.engine_mut();
+        engine.rot_key(&mut self.chance, Table::Objects, key, Rot::Misdirect)
     }
 
     /// Forgets one stored object; false if it is not there.

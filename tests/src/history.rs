@@ -70,8 +70,16 @@ pub struct Op {
     pub w: u8,
     /// Its precondition.
     pub condition: Condition,
+    /// The context it carries if nobody gave it out for this key: such a write must not happen.
+    pub forged: Option<Bytes>,
     /// When it was first sent.
     pub started: u64,
+    /// How often processes had died by then.
+    pub deaths: u64,
+    /// How many operation ids its key had been told of before its first dot.
+    pub ids_before: usize,
+    /// True if its first attempt was acknowledged by the replica it was sent to, before another.
+    pub prompt: bool,
     /// Attempts sent.
     pub attempts: u32,
     /// Attempts that were refused for certain.
@@ -95,6 +103,9 @@ pub struct History {
     pub ops: Vec<Op>,
     /// Per key, which operation each dot belongs to.
     pub dots: Vec<BTreeMap<Dot, OpIndex>>,
+    /// Per key, how many operation ids it was told of: those of its writes, and those that their
+    /// authors had seen.
+    pub ids: Vec<usize>,
     search: u32,
 }
 
@@ -107,6 +118,7 @@ impl History {
     pub fn new(keys: usize) -> Self {
         Self {
             dots: vec![BTreeMap::new(); keys],
+            ids: vec![0; keys],
             ..Self::default()
         }
     }

@@ -19,8 +19,8 @@ use quorate_node::{
 use crate::{
     history::{OpIndex, Outcome, Seen, place},
     oracle::{
-        Broken, Listing, Ruling, bounds, causality, durability, idempotence, outcome, phantom,
-        session::Read,
+        Broken, Listing, Ruling, bounds, causality, contexts, durability, idempotence, outcome,
+        phantom, session::Read,
     },
     process::{CLUSTER, CONTEXT_SECRET},
     workload::{Attempt, Call, versions},
@@ -63,6 +63,12 @@ impl World {
                 }
                 let ruling = outcome::minted(&self.history, index, at);
                 self.rule(ruling);
+                let ruling = contexts::minted(&self.history, index, at);
+                self.rule(ruling);
+                if self.remembers_operations(number) {
+                    let ruling = idempotence::minted(&self.history, index, self.deaths, at);
+                    self.rule(ruling);
+                }
                 let ruling = causality::minted(&mut self.history, number, *dot, index, at);
                 self.rule(ruling);
                 false
@@ -95,7 +101,7 @@ impl World {
             self.trace
                 .line(self.now, format_args!("{name}: {serial} = {response:?}"));
         }
-        let judged = self.judge_response(attempt, &response);
+        let judged = self.judge_response(node, attempt, &response);
         let seen = judged.unwrap_or_else(|broken| {
             self.rule(Err(broken));
             None
@@ -105,11 +111,13 @@ impl World {
 
     fn judge_response(
         &mut self,
+        node: usize,
         attempt: &Attempt,
         response: &Response,
     ) -> Result<Option<Seen>, Broken> {
         match (&attempt.call, response) {
             (Call::Write(index), Response::Error(error)) => {
+                contexts::refused(&self.history, *index, error.code, self.now)?;
                 if error.code != ErrorCode::UnknownOutcome {
                     outcome::refused(&mut self.history, *index, error.code, self.now)?;
                 }
@@ -118,7 +126,7 @@ impl World {
             (Call::Read(_), Response::Error(_)) => Ok(None),
             (Call::Write(index), Response::Written(reply)) => {
                 let listing = self.listing(self.history.op(*index).key, response)?;
-                self.judge_ack(*index, reply)?;
+                self.judge_ack(node, *index, reply)?;
                 Ok(self.seen(&listing, Some(&reply.context)))
             }
             (Call::Read(read), Response::Got(reply)) => {
@@ -156,18 +164,33 @@ impl World {
         let shown = seen.map_or(&listing.ops[..], |seen| &seen.ops);
         self.session
             .answered(&mut self.history, read, listing, shown)?;
-        if self.options.replicas < read.r + W_BUCKET {
+        if self.options.replicas < read.r + W_BUCKET && !self.session.is_moot(read) {
             for &index in shown {
-                self.session.established(&mut self.history, index, W_BUCKET);
+                let (history, at) = (&mut self.history, self.now);
+                self.session.established(history, index, W_BUCKET, at);
             }
         }
         Ok(())
     }
 
-    fn judge_ack(&mut self, index: OpIndex, reply: &WriteReply) -> Ruling {
+    /// Whether replicas can be asked to know the latest operations on a key: not if one of them
+    /// lost its record, or takes back what it had in memory when its disk is full; and with wrong
+    /// clocks the latest operations are not those that are kept longest.
+    fn remembers_operations(&self, key: u32) -> bool {
+        let classes = &self.options.classes;
+        let damaged = |node| self.rotted.contains(&(node, key));
+        !classes.disk_full
+            && !classes.clock
+            && !self.layout.owners[place(key)]
+                .iter()
+                .any(|&node| damaged(node))
+    }
+
+    fn judge_ack(&mut self, node: usize, index: OpIndex, reply: &WriteReply) -> Ruling {
         let op = &mut self.history.ops[index.at()];
         let (key, w) = (op.key, op.w);
         if !matches!(op.outcome, Outcome::Acknowledged { .. }) {
+            op.prompt = op.attempts == 1 && self.layout.owners[place(key)].contains(&node);
             op.outcome = Outcome::Acknowledged { at: self.now };
         }
         let mut missing = Vec::new();
@@ -192,7 +215,8 @@ impl World {
             missing,
         };
         durability::acknowledged(&self.history, &ack)?;
-        self.session.established(&mut self.history, index, w);
+        self.session
+            .established(&mut self.history, index, w, self.now);
         self.session.replaces(&mut self.history, index, w, self.now);
         Ok(())
     }

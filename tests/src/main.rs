@@ -13,8 +13,10 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use quorate_sim::{
+    course::Report,
+    options::Extras,
     replay::Plan,
-    search,
+    search, shrink,
     soak::{Soak, Summary, soak},
     strength::{Strength, strength},
 };
@@ -39,6 +41,9 @@ enum Verb {
         /// Print everything that happens.
         #[arg(long)]
         trace: bool,
+        /// If it fails, look for a smaller run that fails as well.
+        #[arg(long)]
+        shrink: bool,
     },
     /// Run seed after seed.
     Soak {
@@ -54,6 +59,9 @@ enum Verb {
         /// First seed; from the clock if absent.
         #[arg(long)]
         seed: Option<u64>,
+        /// Leave a failing run as it is.
+        #[arg(long)]
+        no_shrink: bool,
     },
     /// Run one seed twice and compare.
     Meta {
@@ -107,32 +115,40 @@ struct Which {
     /// Pass messages on as they are.
     #[arg(long)]
     no_encode: bool,
+    /// Classes of fault that the product is not yet made for, with commas between them.
+    #[arg(long, default_value = "")]
+    extras: String,
 }
 
 impl Which {
-    fn plan(&self) -> Plan {
-        Plan {
-            seed: self.seed,
+    fn plan(&self) -> Option<Plan> {
+        Some(Plan {
             seconds: self
                 .seconds
                 .or_else(|| self.minutes.map(|minutes| minutes * 60)),
             encode: !self.no_encode,
-        }
+            extras: Extras::parse(&self.extras)?,
+            ..Plan::new(self.seed)
+        })
     }
 }
 
 fn main() -> ExitCode {
     match Cli::parse().verb {
-        Verb::Run { run, trace } => run_once(run.plan(), trace),
+        Verb::Run { run, trace, shrink } => match run.plan() {
+            Some(plan) => run_once(plan, trace, shrink),
+            None => unknown_extras(),
+        },
         Verb::Soak {
             minutes,
             seeds,
             jobs,
             seed,
-        } => run_many(minutes, seeds, jobs, seed),
-        Verb::Meta { run } => run_twice(run.plan()),
+            no_shrink,
+        } => conclude(&run_many(minutes, seeds, jobs, seed), !no_shrink),
+        Verb::Meta { run } => run.plan().map_or_else(unknown_extras, run_twice),
         Verb::Replay { line, trace } => match Plan::from_line(&line.join(" ")) {
-            Ok(plan) => run_once(plan, trace),
+            Ok(plan) => run_once(plan, trace, false),
             Err(error) => {
                 say_error(&error.to_string());
                 ExitCode::from(2)
@@ -155,7 +171,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_once(plan: Plan, trace: bool) -> ExitCode {
+fn unknown_extras() -> ExitCode {
+    say_error("the extra classes are wipe, restore, lying_disk and damaged_journal");
+    ExitCode::from(2)
+}
+
+fn run_once(plan: Plan, trace: bool, shrink: bool) -> ExitCode {
     let started = Instant::now();
     let mut summary = Summary::default();
     let report = summary.run(plan, trace);
@@ -163,10 +184,10 @@ fn run_once(plan: Plan, trace: bool) -> ExitCode {
         summary.run_plain(plan, &report);
     }
     summary.wall = started.elapsed();
-    conclude(&summary)
+    conclude(&summary, shrink)
 }
 
-fn run_many(minutes: Option<u64>, seeds: Option<u64>, jobs: usize, seed: Option<u64>) -> ExitCode {
+fn run_many(minutes: Option<u64>, seeds: Option<u64>, jobs: usize, seed: Option<u64>) -> Summary {
     let first = seed.unwrap_or_else(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         since.map_or(0, |since| since.as_secs() * 1_000_000)
@@ -180,7 +201,7 @@ fn run_many(minutes: Option<u64>, seeds: Option<u64>, jobs: usize, seed: Option<
         jobs: jobs.max(1),
         first,
     };
-    let summary = soak(options, |report| {
+    soak(options, |report| {
         let runs = runs.fetch_add(1, Ordering::Relaxed) + 1;
         let seconds = report.simulated / 1_000_000_000;
         let simulated = simulated.fetch_add(seconds, Ordering::Relaxed) + seconds;
@@ -189,8 +210,7 @@ fn run_many(minutes: Option<u64>, seeds: Option<u64>, jobs: usize, seed: Option<
                 "{runs} runs, {simulated} simulated s, no promise broken"
             ));
         }
-    });
-    conclude(&summary)
+    })
 }
 
 fn run_twice(plan: Plan) -> ExitCode {
@@ -245,19 +265,32 @@ fn search_models(depth: usize) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn conclude(summary: &Summary) -> ExitCode {
+fn conclude(summary: &Summary, shrink: bool) -> ExitCode {
     for (_, broken) in &summary.broken {
         say(&broken.to_string());
     }
     say(&summary.to_string());
-    match summary.broken.first() {
-        None => ExitCode::SUCCESS,
-        Some((plan, _)) => {
-            say(&plan.to_string());
-            ExitCode::from(1)
+    let Some((plan, broken)) = summary.broken.first() else {
+        return ExitCode::SUCCESS;
+    };
+    say(&plan.to_string());
+    if shrink {
+        let report = Report {
+            broken: Some(broken.clone()),
+            ..Report::default()
+        };
+        let (smaller, report) = shrink::shrink(*plan, report, SHRINK_MAX);
+        if smaller != *plan
+            && let Some(broken) = &report.broken
+        {
+            say(&format!("smaller: {broken}"));
+            say(&smaller.to_string());
         }
     }
+    ExitCode::from(1)
 }
+
+const SHRINK_MAX: Duration = Duration::from_mins(1);
 
 fn say(line: &str) {
     // Nothing is left to be done if nobody listens.

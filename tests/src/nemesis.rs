@@ -1,13 +1,15 @@
 //! Who strikes when: faults in time, as the seed says.
 //!
-//! The fault atlas: damage to stored records strikes at most one replica of a key, and only in
-//! runs whose writes ask for at least two; a disk that failed a sync keeps what it synced before.
-//! So at least one copy of everything acknowledged is always sound, and every loss is a defect.
+//! The fault atlas: damage to stored records (bit rot, silent loss, misdirected writes) strikes
+//! always the same one replica of a key, and only in runs whose writes ask for at least two; what
+//! strikes a whole directory strikes one node of the run only, and never beside the former; a disk
+//! that failed a sync keeps what it synced before. So at least one copy of everything acknowledged
+//! is always sound, and every loss is a defect.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    options::{Classes, Options},
+    options::{Classes, Extras, Options},
     rng::Rng,
 };
 
@@ -30,8 +32,35 @@ pub enum Fault {
     SlowDisk(usize, u64),
     /// The next sync of this disk fails.
     FsyncError(usize, u64),
+    /// Something stored is damaged.
+    Harm(Harm),
+    /// This disk takes no writes for so long.
+    DiskFull(usize, u64),
+    /// These directed links hold everything back for so long.
+    Clog(Vec<(usize, usize)>, u64),
+    /// These nodes are cut off, each after its delay and for its time.
+    Swizzle(Vec<(usize, u64, u64)>),
+    /// So many requests at one instant.
+    Overload(u32),
+}
+
+/// Damage to what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
     /// One replica of this key is damaged; which one follows from the key.
     BitRot(usize),
+    /// The same replica of this key forgets it, and does not know that it did.
+    SilentLoss(usize),
+    /// The same replica of this key finds the record of another key.
+    Misdirected(usize),
+    /// This node is started again with an empty disk.
+    Wipe(usize, u64),
+    /// This node's directory is saved, or goes back to what was saved.
+    Restore(usize, u64),
+    /// This disk lies about the next write.
+    LyingDisk(usize),
+    /// This node loses power, and the end of its journal.
+    DamagedJournal(usize, u64),
 }
 
 /// The classes that act through [`Fault`].
@@ -45,6 +74,17 @@ enum Class {
     SlowDisk,
     FsyncError,
     BitRot,
+    SilentLoss,
+    Misdirected,
+    DiskFull,
+    Clog,
+    Bridge,
+    Swizzle,
+    Overload,
+    Wipe,
+    Restore,
+    LyingDisk,
+    DamagedJournal,
 }
 
 /// Draws faults.
@@ -55,6 +95,10 @@ pub struct Nemesis {
     lasts_max: u64,
     nodes: usize,
     keys: usize,
+    hot_keys: usize,
+    /// The one node that classes beyond the seed's may strike.
+    victim: usize,
+    muted: Vec<&'static str>,
     rng: Rng,
     /// Strokes so far, by class.
     pub counts: BTreeMap<&'static str, u64>,
@@ -65,11 +109,14 @@ impl Nemesis {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         Self {
-            classes: enabled(&options.classes),
+            classes: enabled(&options.classes, options.extras),
             interval: options.nemesis.interval,
             lasts_max: options.nemesis.lasts_max,
             nodes: options.nodes,
             keys: options.workload.keys,
+            hot_keys: options.workload.hot_keys,
+            victim: Rng::new(options.seed, 0x0e32).index(options.nodes),
+            muted: options.muted.clone(),
             rng: Rng::new(options.seed, 0x0e31),
             counts: BTreeMap::new(),
         }
@@ -80,8 +127,8 @@ impl Nemesis {
         (!self.classes.is_empty()).then(|| self.rng.exponential(self.interval))
     }
 
-    /// The next stroke.
-    pub fn strike(&mut self) -> Fault {
+    /// The next stroke; none if it is muted.
+    pub fn strike(&mut self) -> Option<Fault> {
         let class = *self.rng.pick(&self.classes);
         let node = self.rng.index(self.nodes);
         let lasts = self.rng.between(self.lasts_max / 20, self.lasts_max);
@@ -96,10 +143,76 @@ impl Nemesis {
             }
             Class::SlowDisk => ("slow_disk", Fault::SlowDisk(node, lasts)),
             Class::FsyncError => ("fsync_error", Fault::FsyncError(node, lasts)),
-            Class::BitRot => ("bit_rot", Fault::BitRot(self.rng.index(self.keys))),
+            Class::DiskFull => ("disk_full", Fault::DiskFull(node, lasts)),
+            Class::Clog => ("clog", Fault::Clog(self.cut(node), lasts)),
+            Class::Bridge => ("bridge", Fault::Cut(self.bridge(node), lasts)),
+            Class::Swizzle => ("swizzle", self.swizzle()),
+            Class::Overload => {
+                let requests = u32::try_from(self.rng.between(20, 600)).expect("a small number");
+                ("overload", Fault::Overload(requests))
+            }
+            Class::BitRot
+            | Class::SilentLoss
+            | Class::Misdirected
+            | Class::Wipe
+            | Class::Restore
+            | Class::LyingDisk
+            | Class::DamagedJournal => {
+                let (name, harm) = self.harm(class, lasts);
+                (name, Fault::Harm(harm))
+            }
         };
+        if self.muted.contains(&name) {
+            return None;
+        }
         *self.counts.entry(name).or_default() += 1;
-        fault
+        Some(fault)
+    }
+
+    fn harm(&mut self, class: Class, lasts: u64) -> (&'static str, Harm) {
+        let victim = self.victim;
+        if class == Class::SilentLoss {
+            ("silent_loss", Harm::SilentLoss(self.some_key()))
+        } else if class == Class::Misdirected {
+            ("misdirected", Harm::Misdirected(self.some_key()))
+        } else if class == Class::Wipe {
+            ("wipe", Harm::Wipe(victim, lasts))
+        } else if class == Class::Restore {
+            ("restore", Harm::Restore(victim, lasts))
+        } else if class == Class::LyingDisk {
+            ("lying_disk", Harm::LyingDisk(victim))
+        } else if class == Class::DamagedJournal {
+            ("damaged_journal", Harm::DamagedJournal(victim, lasts))
+        } else {
+            ("bit_rot", Harm::BitRot(self.rng.index(self.keys)))
+        }
+    }
+
+    fn some_key(&mut self) -> usize {
+        let hot = self.rng.chance(500_000);
+        self.rng.index(if hot { self.hot_keys } else { self.keys })
+    }
+
+    /// Two sides that hear each other only through one node between them.
+    fn bridge(&mut self, node: usize) -> Vec<(usize, usize)> {
+        let side: Vec<bool> = (0..self.nodes).map(|_| self.rng.chance(500_000)).collect();
+        let pairs = (0..self.nodes).flat_map(|from| (0..self.nodes).map(move |to| (from, to)));
+        pairs
+            .filter(|&(from, to)| from != node && to != node && side[from] != side[to])
+            .collect()
+    }
+
+    /// Some nodes cut off one after the other, and back in another order.
+    fn swizzle(&mut self) -> Fault {
+        let mut cuts = Vec::new();
+        for node in 0..self.nodes {
+            if self.rng.chance(500_000) {
+                let after = self.rng.below(self.lasts_max);
+                let lasts = self.rng.between(self.lasts_max / 20, self.lasts_max);
+                cuts.push((node, after, lasts));
+            }
+        }
+        Fault::Swizzle(cuts)
     }
 
     fn crash(&mut self, node: usize, lasts: u64) -> Fault {
@@ -154,7 +267,7 @@ impl Nemesis {
     }
 }
 
-fn enabled(classes: &Classes) -> Vec<Class> {
+fn enabled(classes: &Classes, extras: Extras) -> Vec<Class> {
     [
         (classes.crash, Class::Crash),
         (classes.power_cut, Class::PowerCut),
@@ -164,6 +277,17 @@ fn enabled(classes: &Classes) -> Vec<Class> {
         (classes.slow_disk, Class::SlowDisk),
         (classes.fsync_error, Class::FsyncError),
         (classes.bit_rot, Class::BitRot),
+        (classes.silent_loss, Class::SilentLoss),
+        (classes.misdirected, Class::Misdirected),
+        (classes.disk_full, Class::DiskFull),
+        (classes.clog, Class::Clog),
+        (classes.odd_partitions, Class::Bridge),
+        (classes.odd_partitions, Class::Swizzle),
+        (classes.overload, Class::Overload),
+        (extras.wipe, Class::Wipe),
+        (extras.restore, Class::Restore),
+        (extras.lying_disk, Class::LyingDisk),
+        (extras.damaged_journal, Class::DamagedJournal),
     ]
     .into_iter()
     .filter_map(|(on, class)| on.then_some(class))

@@ -1,8 +1,9 @@
 //! The links between nodes, and between clients and nodes.
 //!
 //! A message is lost, delayed, doubled or overtaken as the options say; a cut link loses all of
-//! them. Links are directed: a node can hear without being heard. Clients talk over streams, so
-//! their requests and answers are lost or late but never doubled.
+//! them, a clogged one holds them back and then delivers all at once, a busy one sends them one
+//! after the other. Links are directed, and each has a speed of its own. Clients talk over
+//! streams, so their requests and answers are lost or late but never doubled.
 
 use crate::{options::NetOptions, rng::Rng};
 
@@ -33,6 +34,9 @@ pub struct Arrivals {
 #[derive(Clone, Debug, Default)]
 struct Link {
     cut: bool,
+    clogged_until: u64,
+    free_at: u64,
+    slowness: u64,
     last_arrival: u64,
 }
 
@@ -51,9 +55,14 @@ impl Network {
     /// Links between this many nodes.
     #[must_use]
     pub fn new(nodes: usize, options: NetOptions, seed: u64) -> Self {
+        let mut speeds = Rng::new(seed, 0x0e71);
+        let mut link = || Link {
+            slowness: speeds.between(1, options.spread),
+            ..Link::default()
+        };
         Self {
             nodes,
-            links: vec![Link::default(); nodes * nodes],
+            links: (0..nodes * nodes).map(|_| link()).collect(),
             options,
             rng: Rng::new(seed, 0x0e70),
             counts: NetCounts::default(),
@@ -80,21 +89,28 @@ impl Network {
     }
 
     fn arrival(&mut self, now: u64, from: usize, to: usize) -> u64 {
-        let at = now + self.delay();
+        let (delay, tail) = self.delay();
+        let link = &mut self.links[from * self.nodes + to];
+        link.free_at = link.free_at.max(now) + self.options.busy;
+        let delay = delay * link.slowness + tail;
+        let at = link.free_at.max(link.clogged_until) + delay;
         if self.options.reorder {
             return at;
         }
-        let link = &mut self.links[from * self.nodes + to];
         link.last_arrival = at.max(link.last_arrival + 1);
         link.last_arrival
     }
 
-    fn delay(&mut self) -> u64 {
-        let mut delay = self.options.delay_min + self.rng.exponential(self.options.delay_mean);
-        if self.rng.chance(self.options.tail) {
-            delay += self.rng.below(self.options.tail_max);
-        }
-        delay
+    /// The usual delay, and what the long way adds to it.
+    fn delay(&mut self) -> (u64, u64) {
+        let delay = self.options.delay_min + self.rng.exponential(self.options.delay_mean);
+        let long = self.rng.chance(self.options.tail);
+        let tail = if long {
+            self.rng.below(self.options.tail_max)
+        } else {
+            0
+        };
+        (delay, tail)
     }
 
     /// Sends something between a client and a node; none if it is lost.
@@ -103,7 +119,8 @@ impl Network {
             self.counts.client_lost += 1;
             return None;
         }
-        Some(now + self.delay())
+        let (delay, tail) = self.delay();
+        Some(now + delay + tail)
     }
 
     /// Cuts or mends the link from one node to another.
@@ -111,10 +128,17 @@ impl Network {
         self.links[from * self.nodes + to].cut = cut;
     }
 
+    /// Holds back what one node sends to another until then.
+    pub fn clog(&mut self, from: usize, to: usize, until: u64) {
+        let link = &mut self.links[from * self.nodes + to];
+        link.clogged_until = link.clogged_until.max(until);
+    }
+
     /// Mends every link.
     pub fn mend(&mut self) {
         for link in &mut self.links {
             link.cut = false;
+            link.clogged_until = 0;
         }
     }
 
@@ -124,6 +148,7 @@ impl Network {
         self.options.loss = 0;
         self.options.duplicate = 0;
         self.options.tail = 0;
+        self.options.busy = 0;
         self.options.client_loss = 0;
     }
 }
@@ -141,6 +166,14 @@ mod tests {
         assert!(net.send(5, 1, 0).first.is_some_and(|at| at > 5));
         net.heal();
         assert!(net.send(5, 0, 1).first.is_some());
+    }
+
+    #[test]
+    fn a_clogged_link_delivers_when_it_is_free_again() {
+        let mut net = Network::new(2, Options::calm(1).net, 1);
+        net.clog(0, 1, 1_000_000_000);
+        assert!(net.send(5, 0, 1).first.is_some_and(|at| at > 1_000_000_000));
+        assert!(net.send(5, 1, 0).first.is_some_and(|at| at < 1_000_000_000));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use quorate_node::limits::Limits;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::rng::{Rng, nanos};
@@ -34,6 +35,76 @@ pub struct Classes {
     pub bit_rot: bool,
     /// A sync fails, which must stop the process.
     pub fsync_error: bool,
+    /// A stored record is gone, and nothing says so.
+    pub silent_loss: bool,
+    /// The record of another key is found where one was stored.
+    pub misdirected: bool,
+    /// A disk takes no more writes for a while.
+    pub disk_full: bool,
+    /// Links hold what is sent for a while and then deliver it all at once.
+    pub clog: bool,
+    /// Partitions with one node between both sides, and nodes cut off one after the other.
+    pub odd_partitions: bool,
+    /// Many requests come at one instant.
+    pub overload: bool,
+}
+
+/// Classes of fault that the product is not yet made for. They never come from a seed alone; a
+/// caller asks for them by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each class of fault is there or not"
+)]
+pub struct Extras {
+    /// A node's disk is replaced by an empty one: nobody recognises that yet.
+    pub wipe: bool,
+    /// A node's data directory goes back to an earlier state, as from a backup.
+    pub restore: bool,
+    /// A disk acknowledges a write and keeps the old version, or writes it over another key: a
+    /// dot that was minted is then unknown to its own node, which no rule can see.
+    pub lying_disk: bool,
+    /// The end of a journal is gone although it was synced; the node is `rebuilding` for ever.
+    pub damaged_journal: bool,
+}
+
+impl Extras {
+    /// The usual run.
+    pub const NONE: Self = Self {
+        wipe: false,
+        restore: false,
+        lying_disk: false,
+        damaged_journal: false,
+    };
+
+    /// Their names, as [`parse`](Self::parse) reads them; nothing if there are none.
+    #[must_use]
+    pub fn names(self) -> String {
+        let all = [
+            (self.wipe, "wipe"),
+            (self.restore, "restore"),
+            (self.lying_disk, "lying_disk"),
+            (self.damaged_journal, "damaged_journal"),
+        ];
+        let on = all.into_iter().filter_map(|(on, name)| on.then_some(name));
+        on.collect::<Vec<_>>().join(",")
+    }
+
+    /// Reads names with commas between them; none if one is unknown.
+    #[must_use]
+    pub fn parse(names: &str) -> Option<Self> {
+        let mut extras = Self::NONE;
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            match name {
+                "wipe" => extras.wipe = true,
+                "restore" => extras.restore = true,
+                "lying_disk" => extras.lying_disk = true,
+                "damaged_journal" => extras.damaged_journal = true,
+                _ => return None,
+            }
+        }
+        Some(extras)
+    }
 }
 
 /// Behaviour of every link between nodes.
@@ -55,6 +126,10 @@ pub struct NetOptions {
     pub reorder: bool,
     /// Lost requests and lost answers of clients per million.
     pub client_loss: u32,
+    /// Delays of the slowest link as a multiple of those of the fastest.
+    pub spread: u64,
+    /// How long a link is busy with each message; zero for a link that is never busy.
+    pub busy: u64,
 }
 
 /// Behaviour of every disk.
@@ -101,6 +176,12 @@ pub struct WorkloadOptions {
     pub w_min: u8,
     /// Largest ordinary value.
     pub value_max: usize,
+    /// Values about as large as a value may be, per million writes.
+    pub huge: u32,
+    /// Writes that carry a context nobody gave out for that key, per million.
+    pub forged: u32,
+    /// Requests whose budget is next to nothing, per million.
+    pub hasty: u32,
     /// Budget of a request.
     pub timeout: Duration,
 }
@@ -137,6 +218,14 @@ pub struct Options {
     pub workload: WorkloadOptions,
     /// Faults.
     pub nemesis: NemesisOptions,
+    /// Maxima of every node.
+    pub limits: Limits,
+    /// How far apart the wall clocks of neighbouring nodes are; no outcome may depend on it.
+    pub wall_step_ms: i64,
+    /// Classes that no seed has by itself.
+    pub extras: Extras,
+    /// Faults that are drawn and not carried out.
+    pub muted: Vec<&'static str>,
 }
 
 const US: u64 = 1_000;
@@ -146,6 +235,46 @@ impl Options {
     /// The options that belong to a seed.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
+        let mut options = Self::first_generation(seed);
+        // A stream of its own: what older seeds drew stays as it was.
+        let mut rng = Rng::new(seed, 0x0902);
+        let classes = &mut options.classes;
+        classes.silent_loss = rng.chance(200_000);
+        classes.misdirected = rng.chance(150_000);
+        classes.disk_full = rng.chance(250_000);
+        classes.clog = rng.chance(300_000);
+        classes.odd_partitions = rng.chance(400_000);
+        classes.overload = rng.chance(150_000);
+        if classes.silent_loss || classes.misdirected {
+            options.workload.w_min = 2;
+        }
+        options.net.spread = *rng.pick(&[1, 1, 4, 16]);
+        options.net.busy = *rng.pick(&[0, 0, 0, 20 * US, 200 * US]);
+        options.workload.huge = *rng.pick(&[0, 0, 0, 0, 0, 0, 0, 500]);
+        options.workload.forged = *rng.pick(&[0, 0, 5_000, 50_000]);
+        options.workload.hasty = *rng.pick(&[0, 0, 20_000, 200_000]);
+        options.limits = limits(&mut rng);
+        options
+    }
+
+    /// The same run with classes that no seed has by itself. One node's disk is enough for them:
+    /// other damage to disks stays away, or it could hit the last copy.
+    #[must_use]
+    pub fn with_extras(mut self, extras: Extras) -> Self {
+        if extras != Extras::NONE {
+            self.extras = extras;
+            self.classes.bit_rot = false;
+            self.classes.silent_loss = false;
+            self.classes.misdirected = false;
+            self.workload.w_min = 2;
+        }
+        self
+    }
+
+    /// The options that belonged to a seed before there were more classes of fault than eight:
+    /// for seeds that failed then and are kept.
+    #[must_use]
+    pub fn first_generation(seed: u64) -> Self {
         let mut rng = Rng::new(seed, 0x0901);
         let classes = classes(&mut rng);
         let w_min = if classes.bit_rot { 2 } else { 1 };
@@ -169,13 +298,17 @@ impl Options {
                 interval: rng.between(500, 5_000) * MS,
                 lasts_max: rng.between(500, 8_000) * MS,
             },
+            limits: Limits::default(),
+            wall_step_ms: 0,
+            extras: Extras::NONE,
+            muted: Vec::new(),
         }
     }
 
     /// The same without any fault but crashes of the caller's choosing: for scripted scenarios.
     #[must_use]
     pub fn calm(seed: u64) -> Self {
-        let mut options = Self::from_seed(seed);
+        let mut options = Self::first_generation(seed);
         options.nodes = 5;
         options.classes = Classes::default();
         options.net = NetOptions {
@@ -187,6 +320,8 @@ impl Options {
             duplicate: 0,
             reorder: false,
             client_loss: 0,
+            spread: 1,
+            busy: 0,
         };
         options.disk.tail = 0;
         options
@@ -212,7 +347,24 @@ fn classes(rng: &mut Rng) -> Classes {
         slow_disk: on(300_000),
         bit_rot: on(250_000),
         fsync_error: on(200_000),
+        ..Classes::default()
     }
+}
+
+/// Mostly those of the product; now and then so small that they are met all the time.
+fn limits(rng: &mut Rng) -> Limits {
+    let mut limits = Limits::default();
+    if rng.chance(750_000) {
+        return limits;
+    }
+    let mut small = |least, most| usize::try_from(rng.between(least, most)).expect("small");
+    limits.requests_max = small(8, 64);
+    limits.replica_keys_max = small(16, 64);
+    limits.store_bytes_max = small(4_096, 65_536);
+    limits.key_queue_max = small(4, 32);
+    limits.repairs_max = small(32, 64);
+    limits.decoded_bytes_max = small(0, 8_192);
+    limits
 }
 
 fn net(rng: &mut Rng) -> NetOptions {
@@ -225,6 +377,8 @@ fn net(rng: &mut Rng) -> NetOptions {
         duplicate: *rng.pick(&[0, 0, 1_000, 20_000]),
         reorder: rng.chance(700_000),
         client_loss: *rng.pick(&[0, 1_000, 20_000]),
+        spread: 1,
+        busy: 0,
     }
 }
 
@@ -245,6 +399,9 @@ fn workload(rng: &mut Rng, w_min: u8) -> WorkloadOptions {
         w_min,
         value_max: *rng.pick(&[32, 100, 1_000, 4_000]),
         timeout: Duration::from_millis(rng.between(300, 3_000)),
+        huge: 0,
+        forged: 0,
+        hasty: 0,
     }
 }
 

@@ -115,7 +115,7 @@ impl Process {
     /// # Panics
     ///
     /// If the product refuses a directory that the simulator knows to be sound.
-    pub fn start(&mut self, now: u64, ring: &Arc<Ring>) {
+    pub fn start(&mut self, now: u64, ring: &Arc<Ring>, limits: &Limits) {
         assert!(self.machine.is_none(), "one process per directory");
         let opened = self.disk.reopen();
         self.clock.boot(now);
@@ -137,7 +137,7 @@ impl Process {
             identity,
             catalogue: self.disk.synced(Table::Meta, META_CATALOGUE_KEY),
             durable_writes: true,
-            limits: Limits::default(),
+            limits: limits.clone(),
             gossip: GossipConfig::lan(),
             seed: self.rng.word(),
         };

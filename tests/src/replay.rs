@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use crate::options::Options;
+use crate::{
+    knobs::Without,
+    options::{Extras, Options},
+};
 
 /// What a run needs besides the build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +19,12 @@ pub struct Plan {
     pub seconds: Option<u64>,
     /// Whether messages are encoded.
     pub encode: bool,
+    /// Whether only the first eight classes of fault exist.
+    pub first_generation: bool,
+    /// What the run does without.
+    pub without: Without,
+    /// Classes that no seed has by itself.
+    pub extras: Extras,
 }
 
 /// Why a line cannot be replayed.
@@ -44,13 +53,30 @@ impl Plan {
             seed,
             seconds: None,
             encode: true,
+            first_generation: false,
+            without: Without::NOTHING,
+            extras: Extras::NONE,
         }
+    }
+
+    /// The run that a seed was when there were fewer classes of fault.
+    #[must_use]
+    pub const fn first_generation(seed: u64) -> Self {
+        let mut plan = Self::new(seed);
+        plan.first_generation = true;
+        plan
     }
 
     /// The options that this plan means.
     #[must_use]
     pub fn options(&self) -> Options {
-        let mut options = Options::from_seed(self.seed);
+        let mut options = if self.first_generation {
+            Options::first_generation(self.seed)
+        } else {
+            Options::from_seed(self.seed)
+        };
+        options = options.with_extras(self.extras);
+        self.without.apply(&mut options);
         options.encode = self.encode;
         if let Some(seconds) = self.seconds {
             options.duration = seconds * 1_000_000_000;
@@ -76,6 +102,15 @@ impl Plan {
                 Some(("seed", value)) => seed = Some(number(value)?),
                 Some(("seconds", value)) => plan.seconds = Some(number(value)?),
                 Some(("encode", value)) => plan.encode = value != "no",
+                Some(("classes", value)) => plan.first_generation = value == "first",
+                Some(("without", value)) => {
+                    let set = Without::parse(value);
+                    plan.without = set.ok_or_else(|| ReplayError::NotALine(value.to_owned()))?;
+                }
+                Some(("extras", value)) => {
+                    let set = Extras::parse(value);
+                    plan.extras = set.ok_or_else(|| ReplayError::NotALine(value.to_owned()))?;
+                }
                 Some(("options", value)) => {
                     let parsed = u64::from_str_radix(value, 16);
                     wanted = Some(parsed.map_err(|_| ReplayError::NotALine(value.to_owned()))?);
@@ -105,6 +140,15 @@ impl fmt::Display for Plan {
         if !self.encode {
             write!(f, " encode=no")?;
         }
+        if self.first_generation {
+            write!(f, " classes=first")?;
+        }
+        if !self.without.is_empty() {
+            write!(f, " without={}", self.without)?;
+        }
+        if self.extras != Extras::NONE {
+            write!(f, " extras={}", self.extras.names())?;
+        }
         write!(f, " options={:016x}'", self.options().hash())
     }
 }
@@ -118,6 +162,9 @@ mod tests {
         let plan = Plan {
             seconds: Some(7),
             encode: false,
+            first_generation: true,
+            without: Without::parse("crash,loss").expect("they exist"),
+            extras: Extras::parse("wipe").expect("it exists"),
             ..Plan::new(77)
         };
         assert_eq!(Plan::from_line(&plan.to_string()), Ok(plan));

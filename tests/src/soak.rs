@@ -125,7 +125,7 @@ impl Summary {
 }
 
 /// Runs a plan; a panic, whose words go to stderr, is a broken promise like any other.
-fn guarded(plan: Plan, print: bool) -> Report {
+pub(crate) fn guarded(plan: Plan, print: bool) -> Report {
     panic::catch_unwind(|| course::run(plan.options(), print)).unwrap_or_else(|_| Report {
         seed: plan.seed,
         broken: Some(Broken::new(

@@ -165,7 +165,7 @@ impl Story {
     /// Sends an operation and does not wait; the number is for [`hear`](Self::hear).
     pub fn start(&mut self, node: usize, op: OpIndex) -> u64 {
         let world = &mut self.world;
-        let mut attempt = world.workload.write(world.now, 0, op, &mut world.history);
+        let mut attempt = world.workload.write(0, op, &mut world.history);
         attempt.target = node;
         let serial = attempt.serial;
         world.send_request(attempt);
@@ -176,7 +176,7 @@ impl Story {
     pub fn get(&mut self, node: usize, key: u32, r: u8) -> Answer {
         let world = &mut self.world;
         let read = world.session.read(key, r, world.now);
-        let mut attempt = world.workload.get(world.now, 0, read, Some(r));
+        let mut attempt = world.workload.get(0, read, Some(r));
         attempt.target = node;
         let serial = attempt.serial;
         world.send_request(attempt);

@@ -3,7 +3,8 @@
 //! Clients live outside the cluster. Each keeps the contexts of its latest answers and uses them
 //! in later writes, however stale they have become. A client that hears nothing, or hears that the
 //! outcome is unknown, may send the same operation again, to the same node or another; one that
-//! hears an answer may do so as well, since that is what networks do to people.
+//! hears an answer may do so as well, since that is what networks do to people. Some lie: they
+//! bring contexts that are damaged, made up, or of another key.
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -24,6 +25,8 @@ pub const BUCKET: &str = "default";
 const R_DEFAULT: u8 = 2;
 const W_DEFAULT: u8 = 2;
 const ATTEMPTS_MAX: u32 = 4;
+/// What the bucket allows.
+const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// What a request is about.
 #[derive(Clone, Debug)]
@@ -43,8 +46,8 @@ pub struct Attempt {
     pub client: usize,
     /// The node.
     pub target: usize,
-    /// When the node has to have answered at the latest, by the budget in the request.
-    pub deadline: u64,
+    /// How long the node may take, by the budget in the request.
+    pub budget: u64,
     /// What it is about.
     pub call: Call,
     /// What is sent.
@@ -126,6 +129,13 @@ impl Workload {
         self.waiting.len()
     }
 
+    /// Nobody lies, hurries or exaggerates any more.
+    pub fn calm_down(&mut self) {
+        self.options.hasty = 0;
+        self.options.forged = 0;
+        self.options.huge = 0;
+    }
+
     /// How long a client waits before it gives up.
     #[must_use]
     pub fn patience(&self) -> u64 {
@@ -144,10 +154,10 @@ impl Workload {
                 None
             };
             let read = session.read(key, r.unwrap_or(R_DEFAULT), now);
-            return self.get(now, client, read, r);
+            return self.get(client, read, r);
         }
         let op = self.some_write(now, client, key, history);
-        self.write(now, client, op, history)
+        self.write(client, op, history)
     }
 
     fn some_key(&mut self) -> u32 {
@@ -181,36 +191,59 @@ impl Workload {
             Some(_) => Condition::IfMatch,
             None => Condition::IfAbsent,
         };
-        history.push(Op {
+        let mut op = Op {
             value_bytes: 4 + self.rng.index(self.options.value_max),
             seen,
             w,
             condition,
             ..Op::new(key, delete, now)
-        })
+        };
+        if self.rng.chance(self.options.huge) {
+            op.value_bytes = VALUE_BYTES_MAX - 1 + self.rng.index(3);
+        }
+        if self.rng.chance(self.options.forged) {
+            op.forged = Some(self.forge(client, key, op.seen.take()));
+        }
+        history.push(op)
+    }
+
+    /// A context that no node gave out for this key.
+    fn forge(&mut self, client: usize, key: u32, seen: Option<Seen>) -> Bytes {
+        let foreign = self.contexts[client].iter().find(|(of, _)| **of != key);
+        let foreign = foreign.map(|(_, seen)| seen.context.clone());
+        let made_up = || Bytes::from_static(b"no node ever said this, whatever it may mean");
+        let own = seen.map(|seen| seen.context);
+        match (self.rng.below(3), own, foreign) {
+            (0, Some(own), _) => {
+                let mut bytes = own.to_vec();
+                let at = self.rng.index(bytes.len());
+                bytes[at] ^= 1 << self.rng.below(8);
+                Bytes::from(bytes)
+            }
+            (1, Some(own), _) => own.slice(..self.rng.index(own.len())),
+            (_, _, Some(foreign)) => foreign,
+            (_, _, None) => made_up(),
+        }
     }
 
     /// Sends a read of a caller's choosing.
-    pub fn get(&mut self, now: u64, client: usize, read: Read, r: Option<u8>) -> Attempt {
+    pub fn get(&mut self, client: usize, read: Read, r: Option<u8>) -> Attempt {
+        let timeout_ms = self.timeout_ms();
         let request = Request::Get(GetRequest {
             bucket: BUCKET.to_owned(),
             key: self.key(read.key),
             r,
             pr: None,
-            timeout_ms: self.timeout_ms(),
+            timeout_ms,
         });
         let target = self.rng.index(self.nodes);
-        self.attempt(now, client, target, Call::Read(read), request)
+        let budget = u64::from(timeout_ms) * 1_000_000;
+        self.attempt(client, target, budget, Call::Read(read), request)
     }
 
     /// Sends a write for the first time or once more.
-    pub fn write(
-        &mut self,
-        now: u64,
-        client: usize,
-        index: OpIndex,
-        history: &mut History,
-    ) -> Attempt {
+    pub fn write(&mut self, client: usize, index: OpIndex, history: &mut History) -> Attempt {
+        let timeout_ms = self.timeout_ms();
         let op = &mut history.ops[index.at()];
         let retry = op.refused < op.attempts;
         op.attempts += 1;
@@ -221,12 +254,12 @@ impl Workload {
             bucket: BUCKET.to_owned(),
             key: self.key(op.key),
             value: op.value.clone(),
-            context: op.seen.as_ref().map(|seen| seen.context.clone()),
+            context: context(op),
             w: (op.w != W_DEFAULT).then_some(op.w),
             op_id: op_id(index),
             retry,
             condition: op.condition,
-            timeout_ms: self.timeout_ms(),
+            timeout_ms,
             ..WriteRequest::default()
         };
         let request = if op.delete {
@@ -235,22 +268,26 @@ impl Workload {
             Request::Put(write)
         };
         let target = self.rng.index(self.nodes);
-        self.attempt(now, client, target, Call::Write(index), request)
+        let budget = u64::from(timeout_ms) * 1_000_000;
+        self.attempt(client, target, budget, Call::Write(index), request)
     }
 
     fn key(&self, key: u32) -> Bytes {
         self.keys[place(key)].clone()
     }
 
-    fn timeout_ms(&self) -> u32 {
+    fn timeout_ms(&mut self) -> u32 {
+        if self.rng.chance(self.options.hasty) {
+            return u32::try_from(self.rng.below(20)).expect("below 20");
+        }
         u32::try_from(self.options.timeout.as_millis()).expect("budgets are short")
     }
 
     fn attempt(
         &mut self,
-        now: u64,
         client: usize,
         target: usize,
+        budget: u64,
         call: Call,
         request: Request,
     ) -> Attempt {
@@ -259,7 +296,7 @@ impl Workload {
             serial: self.serial,
             client,
             target,
-            deadline: now + crate::rng::nanos(self.options.timeout),
+            budget,
             call,
             request,
         };
@@ -269,13 +306,7 @@ impl Workload {
 
     /// A client hears of an attempt. What it does next, if anything, is returned with the time it
     /// takes to begin.
-    pub fn heard(
-        &mut self,
-        now: u64,
-        serial: u64,
-        heard: Heard,
-        history: &mut History,
-    ) -> Option<Attempt> {
+    pub fn heard(&mut self, serial: u64, heard: Heard, history: &mut History) -> Option<Attempt> {
         let attempt = self.waiting.remove(&serial)?;
         let again = match heard {
             Heard::Answer(response, seen) => {
@@ -299,7 +330,7 @@ impl Workload {
             return None;
         }
         self.counts.retries += 1;
-        let next = self.write(now, attempt.client, index, history);
+        let next = self.write(attempt.client, index, history);
         if self.rng.chance(300_000) {
             return Some(self.retarget(next, attempt.target));
         }
@@ -336,6 +367,12 @@ impl Workload {
     }
 }
 
+/// What a write carries as its context.
+fn context(op: &Op) -> Option<Bytes> {
+    let seen = op.seen.as_ref().map(|seen| seen.context.clone());
+    op.forged.clone().or(seen)
+}
+
 /// The versions of an answer, if it has any.
 #[must_use]
 pub fn versions(response: &Response) -> Option<(&[Version], Option<&Bytes>)> {
@@ -363,7 +400,11 @@ impl Op {
             seen: None,
             w: W_DEFAULT,
             condition: Condition::None,
+            forged: None,
             started,
+            deaths: 0,
+            ids_before: 0,
+            prompt: false,
             attempts: 0,
             refused: 0,
             outcome: Outcome::Unknown,

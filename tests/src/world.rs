@@ -17,7 +17,7 @@ use quorate_client::wire::{
 use quorate_node::{
     api::Output,
     message::{Message, Principal, Role},
-    store::Command,
+    store::{Command, memory::Image},
     wire,
 };
 use quorate_ring::{NodeId, Ring};
@@ -26,7 +26,7 @@ use crate::{
     agenda::Agenda,
     clock::Clock,
     disk::Disk,
-    history::{History, Seen, place},
+    history::{History, Seen},
     layout::Layout,
     nemesis::{Fault, Nemesis},
     net::Network,
@@ -35,7 +35,7 @@ use crate::{
     process::{Doom, Input, Process, Waiting},
     rng::Rng,
     trace::{Trace, fingerprint},
-    workload::{Attempt, Heard, Workload},
+    workload::{Attempt, Call, Heard, Workload},
 };
 
 /// What can happen.
@@ -62,6 +62,8 @@ pub enum Event {
     Operation,
     /// The nemesis strikes.
     Strike,
+    /// A fault that was announced begins.
+    Fault(Fault),
     /// A fault ends.
     Relief(Relief),
     /// Bounds are checked.
@@ -88,6 +90,8 @@ pub enum Relief {
     Mend(Vec<(usize, usize)>),
     /// The disk is as fast as before.
     Disk(usize),
+    /// The disk has space again.
+    Space(usize),
 }
 
 /// Everything.
@@ -127,6 +131,8 @@ pub struct World {
     pub faulty: bool,
     /// Deaths of processes.
     pub deaths: u64,
+    /// Saved directories, by node.
+    pub backups: BTreeMap<usize, Image>,
     /// What clients heard, if the caller asked for it to be kept.
     pub heard: Option<BTreeMap<u64, Heard>>,
     ring: Arc<Ring>,
@@ -142,10 +148,12 @@ impl World {
         let workload = Workload::new(&options);
         let names: Vec<String> = (1..=options.nodes).map(|node| format!("n{node}")).collect();
         let layout = Layout::new(&names, workload.keys(), options.replicas);
-        let processes: Vec<Process> = names
-            .iter()
-            .map(|name| {
-                let clock = Clock::new(rng.below(500), skew(&mut rng, &options));
+        let processes: Vec<Process> = (0..)
+            .zip(&names)
+            .map(|(place, name)| {
+                let drift = rng.below(500);
+                let offset = skew(&mut rng, &options) + options.wall_step_ms * place;
+                let clock = Clock::new(drift, offset);
                 let disk = Disk::new(options.disk.clone(), Rng::new(rng.word(), 1));
                 Process::new(name.clone(), clock, disk, Rng::new(rng.word(), 2))
             })
@@ -176,6 +184,7 @@ impl World {
             deleted: BTreeSet::new(),
             faulty: true,
             deaths: 0,
+            backups: BTreeMap::new(),
             heard: None,
             principals,
             processes,
@@ -220,6 +229,11 @@ impl World {
             Event::Disk(node, life) => self.disk(node, life),
             Event::Operation => self.operation(),
             Event::Strike => self.strike(),
+            Event::Fault(fault) => {
+                if self.faulty {
+                    self.inflict(fault);
+                }
+            }
             Event::Relief(relief) => self.relieve(relief),
             Event::Audit => {
                 self.audit();
@@ -272,27 +286,36 @@ impl World {
         if let Some(kept) = &mut self.heard {
             kept.entry(serial).or_insert_with(|| heard.clone());
         }
-        let next = self
-            .workload
-            .heard(self.now, serial, heard, &mut self.history);
+        let next = self.workload.heard(serial, heard, &mut self.history);
         if let Some(attempt) = next {
             self.send_request(attempt);
         }
     }
 
     fn operation(&mut self) {
-        let attempt = self
-            .workload
-            .next_op(self.now, &mut self.history, &self.session);
-        self.send_request(attempt);
+        self.one_operation();
         if self.faulty {
             let at = self.now + self.workload.pause();
             self.agenda.plan(at, Event::Operation);
         }
     }
 
+    /// Some client does something.
+    pub(crate) fn one_operation(&mut self) {
+        let attempt = self
+            .workload
+            .next_op(self.now, &mut self.history, &self.session);
+        self.send_request(attempt);
+    }
+
     /// A client sends a request.
     pub fn send_request(&mut self, attempt: Attempt) {
+        if let Call::Write(index) = attempt.call {
+            let op = &mut self.history.ops[index.at()];
+            if op.attempts == 1 {
+                op.deaths = self.deaths;
+            }
+        }
         if self.trace.prints() {
             let Attempt {
                 serial,
@@ -378,7 +401,7 @@ impl World {
                 let id = process.requests;
                 let principal = &self.principals[attempt.client];
                 let request = attempt.request.clone();
-                let deadline = self.now + crate::rng::nanos(self.options.workload.timeout);
+                let deadline = self.now + attempt.budget;
                 process.waiting.insert(id, Waiting { attempt, deadline });
                 machine.handle_request(
                     moment,
@@ -481,9 +504,15 @@ impl World {
 
     /// Starts a node that is down.
     pub fn start(&mut self, node: usize) {
+        if self.processes[node].disk.is_full() {
+            // Without a durable lease a process does not begin; whoever started it tries again.
+            let relief = Event::Relief(Relief::Start(node));
+            self.agenda.plan(self.now + RESTART, relief);
+            return;
+        }
         self.trace
             .line(self.now, format_args!("n{} starts", node + 1));
-        self.processes[node].start(self.now, &self.ring);
+        self.processes[node].start(self.now, &self.ring, &self.options.limits);
         self.drain(node);
         self.feed(node, Input::Timeout);
     }
@@ -529,118 +558,6 @@ impl World {
         self.feed(node, Input::Timeout);
         for input in backlog {
             self.feed(node, input);
-        }
-    }
-
-    fn strike(&mut self) {
-        if !self.faulty {
-            return;
-        }
-        let fault = self.nemesis.strike();
-        self.trace.line(self.now, format_args!("fault: {fault:?}"));
-        self.inflict(fault);
-        if let Some(pause) = self.nemesis.pause() {
-            self.agenda.plan(self.now + pause, Event::Strike);
-        }
-    }
-
-    /// Lets a fault happen.
-    pub fn inflict(&mut self, fault: Fault) {
-        match fault {
-            Fault::Crash(nodes) => {
-                for (node, lasts) in nodes {
-                    self.crash(node, Some(lasts));
-                }
-            }
-            Fault::CrashInStep(node, lasts) => {
-                self.processes[node].doom = Some(Doom::InStep(lasts));
-            }
-            Fault::CrashAfter(node, inputs, lasts) => {
-                self.processes[node].doom = Some(Doom::AfterInputs(inputs, lasts));
-            }
-            Fault::Pause(node, lasts) => {
-                if self.processes[node].is_up() {
-                    self.pause(node);
-                    let relief = Relief::Resume(node, self.processes[node].life);
-                    self.agenda.plan(self.now + lasts, Event::Relief(relief));
-                }
-            }
-            Fault::Cut(links, lasts) => {
-                for &(from, to) in &links {
-                    self.network.set_cut(from, to, true);
-                }
-                let relief = Relief::Mend(links);
-                self.agenda.plan(self.now + lasts, Event::Relief(relief));
-            }
-            Fault::Clock(node, offset_ms) => self.processes[node].clock.set_offset(offset_ms),
-            Fault::SlowDisk(node, lasts) => {
-                self.processes[node].disk.set_slow(true);
-                self.agenda
-                    .plan(self.now + lasts, Event::Relief(Relief::Disk(node)));
-            }
-            Fault::FsyncError(node, lasts) => {
-                if self.processes[node].machine.is_some() {
-                    self.processes[node].disk.fail_next_sync();
-                    self.processes[node].doom = Some(Doom::OnStoreFailure(lasts));
-                }
-            }
-            Fault::BitRot(key) => self.rot(key),
-        }
-    }
-
-    /// Damages the one replica of a key that the fault atlas allows.
-    fn rot(&mut self, key: usize) {
-        let owners = &self.layout.owners[key];
-        let node = owners[key % owners.len()];
-        let key = u32::try_from(key).expect("a run has few keys");
-        self.damage(node, key);
-    }
-
-    /// Ends a fault.
-    pub fn relieve(&mut self, relief: Relief) {
-        match relief {
-            Relief::Start(node) => {
-                if self.processes[node].machine.is_none() {
-                    self.start(node);
-                }
-            }
-            Relief::Resume(node, life) => {
-                if self.processes[node].life == life && self.processes[node].paused {
-                    self.resume(node);
-                }
-            }
-            Relief::Mend(links) => {
-                for (from, to) in links {
-                    self.network.set_cut(from, to, false);
-                }
-            }
-            Relief::Disk(node) => self.processes[node].disk.set_slow(false),
-        }
-    }
-
-    /// Damages a node's record of a key; false if there is none.
-    pub fn damage(&mut self, node: usize, key: u32) -> bool {
-        let stored = &self.layout.store_keys[place(key)];
-        let damaged = self.processes[node].disk.rot(stored);
-        if damaged {
-            self.rotted.insert((node, key));
-            self.causality.forget(node, key);
-        }
-        damaged
-    }
-
-    /// Lets a node's disk forget a key without a trace; false if there is nothing to forget.
-    pub fn lose(&mut self, node: usize, key: u32) -> bool {
-        let stored = &self.layout.store_keys[place(key)];
-        self.causality.forget(node, key);
-        self.processes[node].disk.lose(stored)
-    }
-
-    /// Cuts every link from and to a node.
-    pub fn isolate(&mut self, node: usize) {
-        for other in 0..self.processes.len() {
-            self.network.set_cut(node, other, true);
-            self.network.set_cut(other, node, true);
         }
     }
 }

@@ -25,7 +25,13 @@ pub fn minted(history: &mut History, key: u32, dot: Dot, op: OpIndex, at: u64) -
         let detail = format!("dot {dot:?} of key {key} minted for {before:?} and for {op:?}");
         return Err(Broken::new(PROMISE, at, detail));
     }
-    history.ops[op.at()].dots.push(dot);
+    let ids = &mut history.ids[place(key)];
+    let op = &mut history.ops[op.at()];
+    if op.dots.is_empty() {
+        op.ids_before = *ids;
+    }
+    *ids += 1 + op.seen.as_ref().map_or(0, |seen| seen.ops.len());
+    op.dots.push(dot);
     Ok(())
 }
 

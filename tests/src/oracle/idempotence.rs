@@ -1,9 +1,12 @@
 //! P6, W5: a retry with the same operation id is applied once.
 //!
-//! No answer lists one operation twice; and after everything has converged, no operation is live
-//! that the author of another live one had seen, even if a retry minted it again in between. The
-//! memory of operation ids is bounded by design, so an operation that was retried after that many
-//! other writes to its key is excused.
+//! No answer lists one operation twice. An operation that was acknowledged by the very replica it
+//! was sent to, and repeated only then, is never minted again: a retry asks so many replicas that
+//! it meets one that knows. (An attempt that was on its way all the while knows nothing of it, and
+//! a crash may have made the coordinator forget; both are excused.) And after everything has
+//! converged, no operation is live that the author of another live one had seen, even if a retry
+//! minted it again in between. The memory of operation ids is bounded by design, so an operation
+//! that was retried after that many others were told to its key is excused.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +15,23 @@ use crate::history::{History, OpIndex, place};
 
 const PROMISE: &str = "idempotence (P6, W5)";
 
-/// Writes to a key within which a retry must be recognised; half of what an object remembers.
+/// Operation ids told to a key within which a retry must be recognised; half of what an object
+/// remembers.
 pub const WINDOW: usize = 32;
+
+/// A dot is about to be minted for an operation, while processes have died so many times.
+pub fn minted(history: &History, index: OpIndex, deaths: u64, at: u64) -> Ruling {
+    let op = history.op(index);
+    let since = history.ids[place(op.key)] - op.ids_before;
+    if op.dots.is_empty() || !op.prompt || op.deaths != deaths || WINDOW < since {
+        return Ok(());
+    }
+    let detail = format!(
+        "{index:?} of key {} was acknowledged with {:?} and a later retry minted it again",
+        op.key, op.dots
+    );
+    Err(Broken::new(PROMISE, at, detail))
+}
 
 /// No operation has two live siblings in one answer.
 pub fn listed(listing: &Listing) -> Ruling {

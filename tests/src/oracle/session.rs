@@ -2,6 +2,9 @@
 //! something newer; a value once returned by a quorum read is returned by later ones until it is
 //! replaced; and what an acknowledged write replaced (a delete, too: P4) does not come back.
 //!
+//! A replica that loses a record and does not know it can answer for the key nevertheless; what
+//! was established before that has one holder less, and the oracle asks for no more.
+//!
 //! For every key the oracle keeps its *front*: the established writes that no acknowledged write is
 //! known to have replaced. A read takes a copy along when it starts.
 
@@ -17,6 +20,8 @@ pub struct Established {
     pub op: OpIndex,
     /// Replicas that hold it for certain.
     pub w: u8,
+    /// Since when.
+    pub at: u64,
 }
 
 /// What each key's reads have to see.
@@ -24,6 +29,8 @@ pub struct Established {
 pub struct Session {
     n: u8,
     fronts: Vec<Vec<Established>>,
+    /// Per key: when one of its replicas last lost it without knowing.
+    lost_at: Vec<Option<u64>>,
 }
 
 /// A read on its way.
@@ -46,6 +53,7 @@ impl Session {
         Self {
             n,
             fronts: vec![Vec::new(); keys],
+            lost_at: vec![None; keys],
         }
     }
 
@@ -60,17 +68,39 @@ impl Session {
         }
     }
 
+    /// One replica of a key, always the same, has lost it and does not know: what was established
+    /// before has one holder less.
+    pub fn weakened(&mut self, key: u32, at: u64) {
+        self.lost_at[place(key)] = Some(at);
+    }
+
+    /// How many still hold what `w` replicas held at that time.
+    fn left(&self, key: u32, w: u8, at: u64) -> u8 {
+        let lost = self.lost_at[place(key)].is_some_and(|lost| at <= lost);
+        w.saturating_sub(u8::from(lost))
+    }
+
     /// A write was acknowledged, or returned by a read that establishes it.
-    pub fn established(&mut self, history: &mut History, index: OpIndex, w: u8) {
-        let key = place(history.op(index).key);
-        let front = &mut self.fronts[key];
+    pub fn established(&mut self, history: &mut History, index: OpIndex, w: u8, at: u64) {
+        let key = history.op(index).key;
+        let lost_at = self.lost_at[place(key)];
+        let front = &mut self.fronts[place(key)];
         if let Some(known) = front.iter_mut().find(|known| known.op == index) {
-            known.w = known.w.max(w);
+            let lost = lost_at.is_some_and(|lost| known.at <= lost);
+            if known.w.saturating_sub(u8::from(lost)) < w {
+                (known.w, known.at) = (w, at);
+            }
             return;
         }
         if !history.op(index).settled {
-            front.push(Established { op: index, w });
+            front.push(Established { op: index, w, at });
         }
+    }
+
+    /// Whether a replica forgot the key while a read was on its way, which then proves nothing.
+    #[must_use]
+    pub fn is_moot(&self, read: &Read) -> bool {
+        self.lost_at[place(read.key)].is_some_and(|lost| read.started <= lost)
     }
 
     /// An acknowledged write replaces all that its author had seen.
@@ -99,13 +129,16 @@ impl Session {
         listing: &Listing,
         shown: &[OpIndex],
     ) -> Ruling {
-        let reaches = |w: u8| self.n < read.r + w;
+        if self.is_moot(read) {
+            return Ok(());
+        }
+        let reaches = |w: u8, at: u64| self.n < read.r + self.left(read.key, w, at);
         let broken = |detail: String| Err(Broken::new(PROMISE, listing.at, detail));
         for &index in &listing.ops {
             let op = history.op(index);
             if let Some((at, w)) = op.replaced
                 && at < read.started
-                && reaches(w)
+                && reaches(w, at)
                 && op.dots.len() < 2
             {
                 let key = read.key;
@@ -117,7 +150,7 @@ impl Session {
         history.ancestors(shown, |op, _| !op.settled);
         for known in &read.front {
             let settled = history.op(known.op).settled;
-            if reaches(known.w) && !settled && !history.met(known.op) {
+            if reaches(known.w, known.at) && !settled && !history.met(known.op) {
                 let detail = format!(
                     "a read of key {} with r = {} started at {} and did not see {:?} (w = {}); \
                      it lists {:?}",

@@ -136,7 +136,8 @@ impl Scratch {
         let log = self.root.join("target/strength.log");
         let started = Instant::now();
         let mut child = Command::new(self.target().join("release/quorate-sim"))
-            .args(["soak", "--seed", "0", "--seeds", &seeds.to_string()])
+            .args(["soak", "--no-shrink", "--seed", "0"])
+            .args(["--seeds", &seeds.to_string()])
             .args(["--jobs", &jobs.to_string()])
             .stdin(Stdio::null())
             .stdout(fs::File::create(&log)?)

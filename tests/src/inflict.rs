@@ -1,0 +1,221 @@
+//! How faults are done to the world, and how they end.
+//!
+//! Whatever a fault takes away for good is told to the oracles here, so that they ask for no more
+//! than what is left; which faults may meet is the nemesis's business.
+
+use quorate_node::store::memory::Image;
+
+use crate::{
+    history::place,
+    nemesis::{Fault, Harm},
+    process::Doom,
+    world::{Event, Relief, World},
+};
+
+impl World {
+    pub(crate) fn strike(&mut self) {
+        if !self.faulty {
+            return;
+        }
+        if let Some(fault) = self.nemesis.strike() {
+            self.trace.line(self.now, format_args!("fault: {fault:?}"));
+            self.inflict(fault);
+        }
+        if let Some(pause) = self.nemesis.pause() {
+            self.agenda.plan(self.now + pause, Event::Strike);
+        }
+    }
+
+    /// Lets a fault happen.
+    pub fn inflict(&mut self, fault: Fault) {
+        match fault {
+            Fault::Crash(nodes) => {
+                for (node, lasts) in nodes {
+                    self.crash(node, Some(lasts));
+                }
+            }
+            Fault::CrashInStep(node, lasts) => {
+                self.processes[node].doom = Some(Doom::InStep(lasts));
+            }
+            Fault::CrashAfter(node, inputs, lasts) => {
+                self.processes[node].doom = Some(Doom::AfterInputs(inputs, lasts));
+            }
+            Fault::Pause(node, lasts) => {
+                if self.processes[node].is_up() {
+                    self.pause(node);
+                    let relief = Relief::Resume(node, self.processes[node].life);
+                    self.agenda.plan(self.now + lasts, Event::Relief(relief));
+                }
+            }
+            Fault::Cut(links, lasts) => {
+                for &(from, to) in &links {
+                    self.network.set_cut(from, to, true);
+                }
+                let relief = Relief::Mend(links);
+                self.agenda.plan(self.now + lasts, Event::Relief(relief));
+            }
+            Fault::Clock(node, offset_ms) => self.processes[node].clock.set_offset(offset_ms),
+            Fault::SlowDisk(node, lasts) => {
+                self.processes[node].disk.set_slow(true);
+                self.agenda
+                    .plan(self.now + lasts, Event::Relief(Relief::Disk(node)));
+            }
+            Fault::FsyncError(node, lasts) => {
+                if self.processes[node].machine.is_some() {
+                    self.processes[node].disk.fail_next_sync();
+                    self.processes[node].doom = Some(Doom::OnStoreFailure(lasts));
+                }
+            }
+            Fault::DiskFull(node, lasts) => {
+                self.processes[node].disk.set_full(true);
+                self.agenda
+                    .plan(self.now + lasts, Event::Relief(Relief::Space(node)));
+            }
+            Fault::Clog(links, lasts) => {
+                for (from, to) in links {
+                    self.network.clog(from, to, self.now + lasts);
+                }
+            }
+            Fault::Swizzle(cuts) => self.swizzle(cuts),
+            Fault::Overload(requests) => {
+                for _ in 0..requests {
+                    self.one_operation();
+                }
+            }
+            Fault::Harm(harm) => self.harm(harm),
+        }
+    }
+
+    fn swizzle(&mut self, cuts: Vec<(usize, u64, u64)>) {
+        for (node, after, lasts) in cuts {
+            let others = (0..self.processes.len()).filter(|other| *other != node);
+            let links = others.flat_map(|other| [(node, other), (other, node)]);
+            let cut = Fault::Cut(links.collect(), lasts);
+            self.agenda.plan(self.now + after, Event::Fault(cut));
+        }
+    }
+
+    fn harm(&mut self, harm: Harm) {
+        match harm {
+            Harm::BitRot(key) => {
+                let (node, key) = self.atlas(key);
+                self.damage(node, key);
+            }
+            Harm::SilentLoss(key) => {
+                let (node, key) = self.atlas(key);
+                self.lose(node, key);
+            }
+            Harm::Misdirected(key) => {
+                let (node, key) = self.atlas(key);
+                self.misdirect(node, key);
+            }
+            Harm::Wipe(node, lasts) => self.replace_directory(node, lasts, Image::default()),
+            Harm::Restore(node, lasts) => match self.backups.remove(&node) {
+                Some(image) => self.replace_directory(node, lasts, image),
+                None => {
+                    let image = self.processes[node].disk.snapshot();
+                    self.backups.insert(node, image);
+                }
+            },
+            Harm::LyingDisk(node) => {
+                self.distrust(node);
+                self.processes[node].disk.lie_about_next_put();
+            }
+            Harm::DamagedJournal(node, lasts) => {
+                self.distrust(node);
+                self.crash(node, Some(lasts));
+                self.processes[node].disk.damage_journal();
+            }
+        }
+    }
+
+    /// The one replica of a key that the fault atlas allows to damage.
+    fn atlas(&self, key: usize) -> (usize, u32) {
+        let owners = &self.layout.owners[key];
+        let number = u32::try_from(key).expect("a run has few keys");
+        (owners[key % owners.len()], number)
+    }
+
+    fn replace_directory(&mut self, node: usize, lasts: u64, image: Image) {
+        self.distrust(node);
+        self.crash(node, Some(lasts));
+        self.processes[node].disk.restore(image);
+    }
+
+    /// From now on what a node's disk holds counts for nothing.
+    fn distrust(&mut self, node: usize) {
+        for key in 0..self.layout.owners.len() {
+            if self.layout.owners[key].contains(&node) {
+                let key = u32::try_from(key).expect("a run has few keys");
+                self.rotted.insert((node, key));
+                self.causality.forget(node, key);
+                self.session.weakened(key, self.now);
+            }
+        }
+    }
+
+    /// Ends a fault.
+    pub fn relieve(&mut self, relief: Relief) {
+        match relief {
+            Relief::Start(node) => {
+                if self.processes[node].machine.is_none() {
+                    self.start(node);
+                }
+            }
+            Relief::Resume(node, life) => {
+                if self.processes[node].life == life && self.processes[node].paused {
+                    self.resume(node);
+                }
+            }
+            Relief::Mend(links) => {
+                for (from, to) in links {
+                    self.network.set_cut(from, to, false);
+                }
+            }
+            Relief::Disk(node) => self.processes[node].disk.set_slow(false),
+            Relief::Space(node) => self.processes[node].disk.set_full(false),
+        }
+    }
+
+    /// Damages a node's record of a key; false if there is none.
+    pub fn damage(&mut self, node: usize, key: u32) -> bool {
+        let stored = &self.layout.store_keys[place(key)];
+        let damaged = self.processes[node].disk.rot(stored);
+        if damaged {
+            self.rotted.insert((node, key));
+            self.causality.forget(node, key);
+        }
+        damaged
+    }
+
+    /// Puts another key's record where a node holds a key's; false if it holds none.
+    pub fn misdirect(&mut self, node: usize, key: u32) -> bool {
+        let stored = &self.layout.store_keys[place(key)];
+        let damaged = self.processes[node].disk.misdirect(stored);
+        if damaged {
+            self.rotted.insert((node, key));
+            self.causality.forget(node, key);
+        }
+        damaged
+    }
+
+    /// Lets a node's disk forget a key without a trace; false if there is nothing to forget.
+    pub fn lose(&mut self, node: usize, key: u32) -> bool {
+        let stored = &self.layout.store_keys[place(key)];
+        let lost = self.processes[node].disk.lose(stored);
+        if lost {
+            self.rotted.insert((node, key));
+            self.causality.forget(node, key);
+            self.session.weakened(key, self.now);
+        }
+        lost
+    }
+
+    /// Cuts every link from and to a node.
+    pub fn isolate(&mut self, node: usize) {
+        for other in 0..self.processes.len() {
+            self.network.set_cut(node, other, true);
+            self.network.set_cut(other, node, true);
+        }
+    }
+}
