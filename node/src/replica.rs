@@ -522,8 +522,8 @@ impl Replica {
         caller: Caller,
         merge: Merge,
     ) -> Waits {
-        let incoming = &merge.incoming;
-        let received = match receive(entry.latest.container(), incoming, &mut self.minter) {
+        let local = entry.latest.container();
+        let received = match receive(local, merge.incoming, &mut self.minter) {
             Ok(received) => received,
             Err(error) => {
                 let done = Done::Refused(refusal(&error));
@@ -536,7 +536,7 @@ impl Replica {
             return Waits::ForWhatIsThere;
         }
         entry.latest = match merge.bytes {
-            Some(bytes) if !suspect && received.container == *incoming => {
+            Some(bytes) if !suspect && received.as_sent => {
                 let container = received.container;
                 let record = Record { container, suspect };
                 Held::Present(Arc::new(Stored { record, bytes }))
@@ -576,7 +576,7 @@ impl Replica {
         let merged = match (&entry.latest, &intent.base) {
             (Held::Unreadable, None) => return Err(Refusal::Unreadable),
             (latest, Some(base)) => {
-                let received = receive(latest.container(), base, &mut self.minter)
+                let received = receive(latest.container(), base.clone(), &mut self.minter)
                     .map_err(|error| refusal(&error))?;
                 // An empty base on an absent key is still absent.
                 let nothing = received.container.clock().is_empty();

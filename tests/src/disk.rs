@@ -8,7 +8,8 @@ use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 use quorate_node::store::{
-    Command, Completion, Durability, Engine, MemoryEngine, Opened, Persist, Table, Worker, Write,
+    Command, Completion, Durability, Engine, MemoryEngine, Opened, Persist, Table, Ticket, Worker,
+    Write,
     memory::{Image, Rot},
 };
 use rand::SeedableRng;
@@ -50,8 +51,8 @@ impl Disk {
     }
 
     /// Executes a read at once, as the shell does.
-    pub fn read(&mut self, command: Command) -> Vec<Completion> {
-        self.worker.execute([command])
+    pub fn read(&self, ticket: Ticket, table: Table, key: &Bytes) -> Completion {
+        self.worker.read(ticket, table, key)
     }
 
     /// Queues a command; says when the commit that this begins is over, if it begins one.

@@ -90,6 +90,13 @@ pub fn fingerprint(message: &Message) -> u64 {
     }
 }
 
+/// The first bytes of a record hold the checksum of all of it.
 fn name(kind: u64, id: RpcId, bytes: &[u8]) -> u64 {
-    xxh3_64_with_seed(bytes, id.0.rotate_left(8) ^ kind)
+    let head = &bytes[..bytes.len().min(HEAD_BYTES)];
+    xxh3_64_with_seed(
+        head,
+        id.0.rotate_left(8) ^ kind ^ (bytes.len() as u64) << 32,
+    )
 }
+
+const HEAD_BYTES: usize = 64;

@@ -438,11 +438,10 @@ impl World {
             match output {
                 Output::Send { to, message, .. } => self.send(node, to, message),
                 Output::Reply { id, response } => self.reply(node, id.0, response),
-                Output::Store(command @ Command::Read { .. }) => {
-                    let moment = self.processes[node].clock.moment(self.now);
-                    for completion in self.processes[node].disk.read(command) {
-                        machine.handle_completion(moment, completion);
-                    }
+                Output::Store(Command::Read { ticket, table, key }) => {
+                    let process = &self.processes[node];
+                    let moment = process.clock.moment(self.now);
+                    machine.handle_completion(moment, process.disk.read(ticket, table, &key));
                 }
                 Output::Store(command) => {
                     let life = self.processes[node].life;

@@ -48,9 +48,9 @@ pub(crate) fn put_clock(out: &mut BytesMut, clock: &Clock) {
     }
 }
 
-/// Most bytes a clock takes.
-pub(crate) fn clock_bytes_max(clock: &Clock) -> usize {
-    10 + clock.len() * (16 + 3 * 10)
+/// About the bytes that a clock takes.
+pub(crate) fn clock_bytes(clock: &Clock) -> usize {
+    2 + clock.len() * (16 + 1 + 3 + 3)
 }
 
 /// Reads from the front of a slice.

@@ -290,7 +290,7 @@ impl Container {
     }
 
     fn merge_recent(&mut self, theirs: &[RecentOp]) -> bool {
-        if theirs.is_empty() || self.recent == theirs {
+        if includes(&self.recent, theirs) {
             return false;
         }
         let ours = mem::take(&mut self.recent);
@@ -374,6 +374,15 @@ impl Container {
 
 fn holds(recent: &[RecentOp], op: OpId) -> bool {
     recent.binary_search_by(|known| known.op.cmp(&op)).is_ok()
+}
+
+/// True if merging the second list into the first would change nothing.
+fn includes(all: &[RecentOp], some: &[RecentOp]) -> bool {
+    let mut rest = all.iter();
+    some.iter().all(|known| {
+        let twin = rest.find(|held| known.op <= held.op);
+        twin.is_some_and(|held| held.op == known.op && held.merged(*known) == *held)
+    })
 }
 
 fn superseded(sibling: &Sibling, at_ms: u64) -> RecentOp {

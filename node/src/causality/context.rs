@@ -86,7 +86,7 @@ impl ContextKey {
     /// Makes the opaque bytes handed to a client.
     #[must_use]
     pub fn seal(&self, cluster: u128, bucket: u64, key: &[u8], context: &Context) -> Bytes {
-        let clock_bytes = codec::clock_bytes_max(&context.clock);
+        let clock_bytes = codec::clock_bytes(&context.clock);
         let bytes = 1 + 8 + clock_bytes + 10 + context.seen.len() * OP_BYTES + MAC_BYTES;
         let mut out = BytesMut::with_capacity(bytes);
         out.put_u8(FORMAT);

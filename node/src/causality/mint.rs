@@ -215,6 +215,8 @@ pub struct Received {
     pub container: Container,
     /// True if it differs from what was held, and must be stored.
     pub changed: bool,
+    /// True if it is what came in and nothing else.
+    pub as_sent: bool,
     /// True if the sender knew more of this node than the node itself.
     pub rule3: bool,
 }
@@ -238,7 +240,7 @@ pub enum ReceiveError {
 /// If one dot names two versions, or a new epoch is needed and none is left.
 pub fn receive(
     local: Option<&Container>,
-    incoming: &Container,
+    incoming: Container,
     minter: &mut Minter,
 ) -> Result<Received, ReceiveError> {
     let clock = local.map(Container::clock);
@@ -254,16 +256,18 @@ pub fn receive(
 pub fn receive_under(
     rule: Option<Rule>,
     local: Option<&Container>,
-    incoming: &Container,
+    incoming: Container,
     minter: &mut Minter,
 ) -> Result<Received, ReceiveError> {
-    let (mut container, mut changed) = match local {
-        Some(local) => {
-            let mut merged = local.clone();
-            let changed = merged.sync(incoming)?;
-            (merged, changed)
-        }
-        None => (incoming.clone(), !incoming.clock().is_empty()),
+    // Ours into theirs, since theirs is mostly the newer one and then nothing is to be done.
+    let mut container = incoming;
+    let as_sent = match local {
+        Some(local) => !container.sync(local)?,
+        None => true,
+    };
+    let mut changed = match local {
+        Some(local) => container != *local,
+        None => !container.clock().is_empty(),
     };
     if rule.is_some() {
         // An entry that names no version: the next write here counts on from it.
@@ -273,6 +277,7 @@ pub fn receive_under(
     Ok(Received {
         container,
         changed,
+        as_sent: as_sent && rule.is_none(),
         rule3: rule.is_some(),
     })
 }

@@ -28,11 +28,12 @@ const HAS_VALUE: u8 = 1;
 const HAS_EXPIRY: u8 = 2;
 /// Least and most bytes of a version, its value apart.
 const SIBLING_BYTES_MIN: usize = 36;
-const SIBLING_BYTES_MAX: usize = 33 + 5 * 10;
+/// What a version mostly takes, its value apart.
+const SIBLING_BYTES: usize = 33 + 2 + 2 + 6 + 6 + 3;
 const RECENT_GROUP_BYTES_MIN: usize = 8 + 1 + RECENT_BYTES_MIN;
 const RECENT_BYTES_MIN: usize = 16 + 8 + 1;
-/// With a group of its own.
-const RECENT_BYTES_MAX: usize = 8 + 1 + 16 + 8 + 10;
+/// What a recent operation mostly takes, its group apart.
+const RECENT_BYTES: usize = 16 + 8 + 3;
 
 /// What a replica stores of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,7 +90,7 @@ pub fn parse_object_key(bytes: &[u8]) -> Option<(u64, u64, &[u8])> {
 #[must_use]
 pub fn encode(bucket: u64, key: &[u8], record: &Record) -> Bytes {
     let container = &record.container;
-    let mut out = BytesMut::with_capacity(bytes_max(container));
+    let mut out = BytesMut::with_capacity(bytes_likely(container));
     out.put_u8(MAGIC);
     out.put_u8(RECORD_VERSION);
     out.put_u8(if record.suspect { FLAG_SUSPECT } else { 0 });
@@ -105,13 +106,16 @@ pub fn encode(bucket: u64, key: &[u8], record: &Record) -> Bytes {
     out.freeze()
 }
 
-fn bytes_max(container: &Container) -> usize {
+/// About what the record takes: room that is not used stays with the bytes as long as they live.
+fn bytes_likely(container: &Container) -> usize {
     let values: usize = container
         .siblings()
-        .map(|(_, sibling)| SIBLING_BYTES_MAX + sibling.value.as_ref().map_or(0, Bytes::len))
+        .map(|(_, sibling)| SIBLING_BYTES + sibling.value.as_ref().map_or(0, Bytes::len))
         .sum();
-    let recent = container.recent().len() * RECENT_BYTES_MAX;
-    HEADER_BYTES + codec::clock_bytes_max(container.clock()) + 20 + values + recent
+    let recent = container.recent();
+    let groups = recent.chunk_by(|a, b| a.op.principal == b.op.principal);
+    let recent = groups.count() * (8 + 1) + recent.len() * RECENT_BYTES + 8;
+    HEADER_BYTES + codec::clock_bytes(container.clock()) + 2 + values + recent
 }
 
 fn put_sibling(out: &mut BytesMut, clock: &Clock, dot: Dot, sibling: &Sibling) {

@@ -132,6 +132,20 @@ impl<E: Engine> Worker<E> {
             .collect()
     }
 
+    /// Executes a command that writes nothing, without a group around it.
+    pub fn read(&self, ticket: Ticket, table: Table, key: &Bytes) -> Completion {
+        match &self.poisoned {
+            Some(reason) => Completion::Failed {
+                ticket,
+                reason: reason.clone(),
+            },
+            None => Completion::Read {
+                ticket,
+                value: self.engine.get(table, key),
+            },
+        }
+    }
+
     /// Makes every earlier commit durable. To be called between groups as often as
     /// [`Durability::Interval`] says, and otherwise now and then, which keeps the mark fresh.
     pub fn flush(&mut self) -> Result<(), CommitError> {

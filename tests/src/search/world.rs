@@ -253,7 +253,7 @@ impl State {
     fn receive(&mut self, setting: &Setting<'_>, pool: &mut Pool, at: usize, sent: Id) -> bool {
         let node = self.nodes[at];
         let local = pool.container(node.latest);
-        let incoming = pool.container(sent).expect("only states are sent");
+        let incoming = pool.container(sent).expect("only states are sent").clone();
         let outcome = if setting.rules_off.contains(&Rule::Received) {
             receive_under(None, local, incoming, &mut minter(at, node))
         } else {

@@ -148,7 +148,7 @@ fn one_dot_with_two_values_is_refused() {
     let mut held = one.clone();
     assert!(held.sync(&two).is_err());
     assert_eq!(held, before);
-    let refused = receive(Some(&one), &two, &mut minter(1));
+    let refused = receive(Some(&one), two.clone(), &mut minter(1));
     assert!(matches!(refused, Err(ReceiveError::EqualDotsDiffer(_))));
 }
 
@@ -181,7 +181,7 @@ fn each_rule_ends_the_epoch() {
 fn a_replica_that_knows_more_of_us_starts_an_epoch_without_a_version() {
     let mut a = minter(1);
     let one = put(None, &mut a, 1, &[], Some("one"));
-    let received = receive(None, &one, &mut a).expect("nothing conflicts");
+    let received = receive(None, one.clone(), &mut a).expect("nothing conflicts");
     assert!(received.rule3 && received.changed);
     let actor = Actor {
         uuid: uuid(1),
@@ -191,7 +191,7 @@ fn a_replica_that_knows_more_of_us_starts_an_epoch_without_a_version() {
     assert_eq!(received.container.siblings().len(), 1);
     let next = put(Some(&received.container), &mut a, 2, &[], Some("two"));
     assert!(next.siblings().any(|(dot, _)| dot == Dot { actor, n: 2 }));
-    let again = receive(Some(&next), &one, &mut a).expect("nothing conflicts");
+    let again = receive(Some(&next), one.clone(), &mut a).expect("nothing conflicts");
     assert!(!again.rule3 && !again.changed);
 }
 
@@ -201,10 +201,10 @@ fn a_used_up_lease_refuses_and_changes_nothing() {
     let refused = coordinate(None, &mut empty, write(1, Some("one")));
     assert_eq!(refused, Coordinated::LeaseExhausted);
     let own = put(None, &mut minter(1), 1, &[], Some("one"));
-    let refused = receive(None, &own, &mut empty);
+    let refused = receive(None, own.clone(), &mut empty);
     assert!(matches!(refused, Err(ReceiveError::LeaseExhausted(_))));
     empty.extended(6);
-    assert!(receive(None, &own, &mut empty).is_ok());
+    assert!(receive(None, own.clone(), &mut empty).is_ok());
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl World {
             return;
         };
         let local = self.held[to].as_ref();
-        let received = receive(local, &incoming, &mut self.minters[to]).expect("no dot is reused");
+        let received = receive(local, incoming, &mut self.minters[to]).expect("no dot is reused");
         self.held[to] = Some(received.container);
         let events = self.known[from].clone();
         self.known[to].extend(events);
