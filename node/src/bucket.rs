@@ -7,7 +7,7 @@
 //!
 //! Not decided here: who must have stored a change before it counts (`coordinator::catalogue`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_client::wire::{BucketInfo, BucketOptions, ErrorBody, ErrorCode};
@@ -148,6 +148,13 @@ impl Catalogue {
         let mut entries = self.entries.iter();
         let found = entries.find(|(name, entry)| bucket_id(name, entry.generation) == id);
         found.map(|(_, entry)| entry.info.n)
+    }
+
+    /// The values of n in use, also by buckets that have been dropped; ascending.
+    #[must_use]
+    pub fn replica_counts(&self) -> Vec<u8> {
+        let counts: BTreeSet<u8> = self.entries.values().map(|entry| entry.info.n).collect();
+        counts.into_iter().collect()
     }
 
     /// All buckets, in order of name.

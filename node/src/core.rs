@@ -21,6 +21,7 @@ use crate::{
     bucket::{Bucket, Catalogue},
     causality::{Container, ContextKey},
     event::Event,
+    healing::governor::Governor,
     limits::Limits,
     message::{Class, Message, RpcId},
     peers::Peers,
@@ -31,8 +32,15 @@ use crate::{
 /// Who waits for an operation's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    Client { id: RequestId, bytes: usize },
-    Peer { node: NodeId, rpc: RpcId },
+    Client {
+        id: RequestId,
+        bytes: usize,
+        since: Instant,
+    },
+    Peer {
+        node: NodeId,
+        rpc: RpcId,
+    },
 }
 
 /// What a finished read tells the operation that wanted it.
@@ -90,6 +98,8 @@ pub(crate) struct Core {
     pub(crate) corrupt: u64,
     pub(crate) disk_bytes: u64,
     pub(crate) tickets: u64,
+    /// Paces everything that no client waits for.
+    pub(crate) governor: Governor,
     pub(crate) next_op: u64,
     pub(crate) rng: Pcg64Mcg,
 }
@@ -115,7 +125,8 @@ impl Core {
     /// Answers whoever asked; admission is given back.
     pub(crate) fn reply(&mut self, origin: Origin, response: Response) {
         match origin {
-            Origin::Client { id, bytes } => {
+            Origin::Client { id, bytes, since } => {
+                self.governor.observe(self.now.mono.since(since));
                 self.requests -= 1;
                 self.request_bytes -= bytes;
                 self.outputs.push_back(Output::Reply { id, response });

@@ -69,6 +69,22 @@ pub enum Event {
     },
     /// What gossip thinks of the members changed.
     Membership(MembershipEvent),
+    /// A comparison with a peer has ended.
+    Compared {
+        /// The peer.
+        peer: NodeId,
+        /// True if nothing differs any more.
+        agreed: bool,
+        /// Records moved.
+        moved_keys: u64,
+        /// Bytes sent and received for it.
+        moved_bytes: u64,
+    },
+    /// The tree was not what the stored records say; it is now.
+    TreeCorrected {
+        /// In so many leaves.
+        leaves: u64,
+    },
     /// The store failed; the node must stop and exit non-zero.
     StoreFailed {
         /// What the store said.

@@ -29,6 +29,7 @@ mod core;
 mod decoded;
 pub mod event;
 mod forwards;
+pub mod healing;
 pub mod identity;
 pub mod limits;
 pub mod message;

@@ -40,6 +40,10 @@ pub struct Limits {
     pub ready_wait: Duration,
     /// How long `cluster status` waits for a silent node.
     pub status_wait: Duration,
+    /// About how often the trees of two replicas are compared while nothing happens.
+    pub anti_entropy_interval: Duration,
+    /// The audit of the tree against the stored records pauses so long between two rounds.
+    pub audit_pause: Duration,
 }
 
 impl Default for Limits {
@@ -60,6 +64,8 @@ impl Default for Limits {
             catalogue_interval: Duration::from_secs(2),
             ready_wait: Duration::from_secs(1),
             status_wait: Duration::from_secs(1),
+            anti_entropy_interval: Duration::from_secs(30),
+            audit_pause: Duration::from_mins(10),
         }
     }
 }

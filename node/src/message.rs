@@ -10,6 +10,8 @@ use bytes::Bytes;
 use quorate_client::wire::{NodeStatus, Response, WriteRequest};
 use quorate_ring::RingEpoch;
 
+use crate::healing::message::TreeMessage;
+
 /// Names one question of one node; the answer carries it back. Unique per process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RpcId(pub u64);
@@ -209,6 +211,13 @@ pub enum Message {
         status: NodeStatus,
         /// Its catalogue if the hashes differed.
         catalogue: Option<Bytes>,
+    },
+    /// About the trees that replicas compare.
+    Tree {
+        /// Carried back in the answer.
+        id: RpcId,
+        /// Question or answer.
+        body: TreeMessage,
     },
     /// Membership.
     Gossip(quorate_gossip::Message),

@@ -4,6 +4,7 @@
 //! a clock or touches a file: it is told, and hands out what it wants done.
 
 mod catalogue;
+mod healing;
 mod recovery;
 mod view;
 
@@ -31,6 +32,7 @@ use crate::{
     core::{Core, Notice, Origin},
     event::Event,
     forwards::Forwards,
+    healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor},
     identity::Identity,
     limits::Limits,
     message::{Class, Message, Principal, RpcId, Verdict},
@@ -83,6 +85,7 @@ pub struct Node {
     forwards: Forwards,
     /// Damaged records whose replicas are being asked what they held.
     recoveries: BTreeMap<Address, OpKey>,
+    healing: Box<dyn Mechanism>,
     next_compare: Instant,
     ready: bool,
     draining: bool,
@@ -137,10 +140,12 @@ impl Node {
             corrupt: 0,
             disk_bytes: 0,
             tickets: 0,
+            governor: Governor::default(),
             next_op: dice.random::<u64>() >> 1,
             rng: dice,
         };
         let mut node = Self {
+            healing: Box::new(AntiEntropy::new(&core)),
             core,
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -182,7 +187,8 @@ impl Node {
             Ok(()) => {
                 self.core.requests += 1;
                 self.core.request_bytes += bytes;
-                let origin = Origin::Client { id, bytes };
+                let since = now.mono;
+                let origin = Origin::Client { id, bytes, since };
                 self.begin(origin, principal, request);
             }
             Err(limit) => {
@@ -286,6 +292,7 @@ impl Node {
             Message::Scanned { id, .. } | Message::CatalogueStored { id, .. } => {
                 self.answer(from, id, Answer::Other(Box::new(message)));
             }
+            Message::Tree { id, body } => self.tree_message(from, id, body),
             Message::Gossip(message) => {
                 self.core
                     .gossip
@@ -379,7 +386,8 @@ impl Node {
                 items,
                 more,
             } => {
-                if let Some(mut scan) = self.scans.remove(&ticket)
+                if !self.healing.scanned(&mut self.core, ticket, &items, more)
+                    && let Some(mut scan) = self.scans.remove(&ticket)
                     && let Some(command) = scan.handle(&mut self.core, ticket, items, more)
                 {
                     self.scans.insert(ticket, scan);
@@ -410,6 +418,9 @@ impl Node {
         if self.core.gossip.poll_timeout() <= now.mono {
             self.core.gossip.handle_timeout(now.mono);
         }
+        if self.healing.poll_timeout() <= now.mono {
+            self.healing.timeout(&mut self.core);
+        }
         if self.next_compare <= now.mono {
             self.core.expire_repairs();
             self.compare_catalogues(false);
@@ -424,6 +435,7 @@ impl Node {
             return None;
         }
         let next = self.next_compare.min(self.core.gossip.poll_timeout());
+        let next = next.min(self.healing.poll_timeout());
         Some(
             self.timers
                 .first()
@@ -491,7 +503,9 @@ impl Node {
             while let Some(command) = self.core.replica.poll_command() {
                 self.core.outputs.push_back(Output::Store(command));
             }
-            if let Some((caller, address, done)) = self.core.replica.poll_done() {
+            if let Some(change) = self.core.replica.poll_change() {
+                self.healing.changed(&self.core, change);
+            } else if let Some((caller, address, done)) = self.core.replica.poll_done() {
                 self.deliver(caller, &address, done);
             } else if let Some((key, notice)) = self.core.notices.pop_front() {
                 let mut spawn = Vec::new();
@@ -505,6 +519,7 @@ impl Node {
             } else if let Some(message) = self.core.loopback.pop_front() {
                 self.receive(self.core.me, message);
             } else if let Some(damage) = self.core.replica.poll_damaged() {
+                self.healing.doubted(damage.address().token);
                 self.recover(damage);
             } else if let Some(output) = self.core.gossip.poll_output() {
                 self.gossiped(output);
@@ -528,6 +543,7 @@ impl Node {
                 if update.state == State::Up {
                     // It may have missed bucket changes while it was away, or we while we were.
                     self.next_compare = self.next_compare.min(self.core.now.mono);
+                    self.healing.peer_up(&mut self.core, update.node);
                 }
                 self.core.event(Event::Membership(event));
             }
@@ -537,6 +553,7 @@ impl Node {
     fn deliver(&mut self, caller: Caller, address: &Address, done: Done) {
         match caller {
             Caller::Nobody => {}
+            Caller::Tree(task) => self.healing.done(&mut self.core, task, address, done),
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
             Caller::Peer(node, id) => {
                 let message = match done {

@@ -13,6 +13,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -25,6 +26,7 @@ use crate::{
         receive,
     },
     decoded::Decoded,
+    healing::message::Place,
     identity::Identity,
     limits::Limits,
     message::{BucketId, Message, ReplicaState, RpcId},
@@ -47,9 +49,37 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    fn store_key(&self) -> Bytes {
+    pub(crate) fn store_key(&self) -> Bytes {
         format::object_key(self.token, self.bucket.0, &self.key)
     }
+}
+
+impl From<&Place> for Address {
+    fn from(place: &Place) -> Self {
+        Self {
+            token: place.token,
+            bucket: place.bucket,
+            key: place.key.clone(),
+        }
+    }
+}
+
+impl From<&Address> for Place {
+    fn from(address: &Address) -> Self {
+        Self {
+            token: address.token,
+            bucket: address.bucket,
+            key: address.key.clone(),
+        }
+    }
+}
+
+/// A record that has been written, with what was there before.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) address: Address,
+    pub(crate) old: Held,
+    pub(crate) new: Held,
 }
 
 /// A record together with its bytes.
@@ -75,7 +105,7 @@ impl Held {
         }
     }
 
-    fn is_suspect(&self) -> bool {
+    pub(crate) fn is_suspect(&self) -> bool {
         match self {
             Self::Present(stored) => stored.record.suspect,
             Self::Absent => false,
@@ -89,6 +119,8 @@ impl Held {
 pub(crate) enum Caller {
     Op(OpKey),
     Peer(NodeId, RpcId),
+    /// A comparison of trees, or an answer to one.
+    Tree(u64),
     /// A repair that nothing waits for.
     Nobody,
 }
@@ -198,6 +230,7 @@ pub(crate) struct Replica {
     commands: VecDeque<Command>,
     done: VecDeque<(Caller, Address, Done)>,
     damaged: VecDeque<Damage>,
+    changes: VecDeque<Change>,
 }
 
 /// A record that does not speak for its key at present.
@@ -207,6 +240,13 @@ pub(crate) enum Damage {
     Unreadable(Address),
     /// It was written over one that could not be read, and the others were never all asked.
     Suspect(Address),
+}
+
+impl Damage {
+    pub(crate) const fn address(&self) -> &Address {
+        let (Self::Unreadable(address) | Self::Suspect(address)) = self;
+        address
+    }
 }
 
 impl Replica {
@@ -223,6 +263,7 @@ impl Replica {
             commands: VecDeque::new(),
             done: VecDeque::new(),
             damaged: VecDeque::new(),
+            changes: VecDeque::new(),
         }
     }
 
@@ -241,6 +282,29 @@ impl Replica {
     /// Records that were found to need the other replicas.
     pub(crate) fn poll_damaged(&mut self) -> Option<Damage> {
         self.damaged.pop_front()
+    }
+
+    /// Records that have been written.
+    pub(crate) fn poll_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// The last completed state of each key in work whose token lies in the range, except for keys
+    /// that are still being read.
+    pub(crate) fn durable(
+        &self,
+        tokens: RangeInclusive<u64>,
+    ) -> impl Iterator<Item = (&Address, &Held)> {
+        let first = Address {
+            token: *tokens.start(),
+            bucket: BucketId(0),
+            key: Bytes::new(),
+        };
+        let entries = self.entries.range(first..);
+        entries
+            .take_while(move |(address, _)| address.token <= *tokens.end())
+            .filter(|(_, entry)| !entry.loading)
+            .map(|(address, entry)| (address, &entry.durable))
     }
 
     /// (keys with work, bytes on their way to the store).
@@ -359,7 +423,14 @@ impl Replica {
                 };
                 while let Some(write) = entry.writes.pop_front() {
                     let last = write.ticket == ticket;
-                    entry.durable = Held::Present(write.state);
+                    let new = Held::Present(write.state);
+                    let old = std::mem::replace(&mut entry.durable, new.clone());
+                    let changed = address.clone();
+                    self.changes.push_back(Change {
+                        address: changed,
+                        old,
+                        new,
+                    });
                     for caller in write.callers {
                         let done = Done::Stored { durable };
                         self.done.push_back((caller, address.clone(), done));

@@ -1,9 +1,9 @@
 //! The course of a run: a safety phase with faults, then healing.
 //!
 //! In the first phase clients work and the nemesis strikes. Then everything is mended and started,
-//! clients come to rest, and every key is read from all of its replicas until they agree; that has
-//! to happen within a bounded time, and read repair alone has to bring it about. At last the
-//! oracles that need the end of the story speak.
+//! clients come to rest, and all replicas of every key have to become equal within a bounded time
+//! without anybody reading them. Then every key is read once from all of its replicas, the trees
+//! have to agree, and at last the oracles that need the end of the story speak.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::{
     history::OpIndex,
     options::Options,
-    oracle::{Broken, Ruling, bounds, convergence, durability, idempotence},
+    oracle::{Broken, Ruling, bounds, convergence, durability, idempotence, merkle},
     process::{Doom, Process},
     world::{Event, World},
 };
@@ -38,7 +38,7 @@ pub struct Report {
     pub retries: u64,
     /// Faults by class.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Rounds of reads until all replicas agreed.
+    /// Seconds until all replicas agreed.
     pub healing_rounds: u64,
     /// The promise that was broken, if one was.
     pub broken: Option<Broken>,
@@ -46,7 +46,6 @@ pub struct Report {
 
 const SECOND: u64 = 1_000_000_000;
 const READ_INTERVAL: u64 = 1_000_000;
-const ROUNDS_MAX: u64 = 8;
 
 /// Runs a whole run.
 #[must_use]
@@ -68,8 +67,8 @@ pub fn run(options: Options, print: bool) -> Report {
 }
 
 impl World {
-    /// Ends all faults, waits for agreement, and hears the last oracles. Says how many rounds of
-    /// reads it took.
+    /// Ends all faults, waits for agreement, and hears the last oracles. Says how many seconds
+    /// agreement took.
     ///
     /// # Errors
     ///
@@ -92,19 +91,54 @@ impl World {
                 return Ok(rounds);
             }
             rounds += 1;
-            self.read_everything();
+            self.run_until(self.now + SECOND);
             match self.first_difference() {
                 None => break,
-                Some((key, detail)) if limit < self.now || ROUNDS_MAX <= rounds => {
+                Some((key, detail)) if limit < self.now => {
                     convergence::differs(key, &detail, self.now)?;
                 }
                 Some(_) => {}
             }
         }
+        // A record that can neither be read nor listed is found by who asks for its key.
+        self.read_everything();
+        self.agree()?;
         // Repairs that nobody answers are forgotten after ten seconds.
         self.run_until(self.now + 12 * SECOND);
+        self.finish_comparing()?;
         self.last_words()?;
         Ok(rounds)
+    }
+
+    /// Waits until all trees agree with each other, and looks whether they say what is stored.
+    fn agree(&mut self) -> Ruling {
+        let limit = self.now + convergence::HEALING_MAX;
+        while let Some(detail) = merkle::disagreement(&self.processes) {
+            if limit < self.now {
+                return merkle::differ(&detail, self.now);
+            }
+            self.run_until(self.now + SECOND / 4);
+            if self.broken.is_some() {
+                return Ok(());
+            }
+        }
+        for process in &self.processes {
+            merkle::truth(process, self.now)?;
+        }
+        Ok(())
+    }
+
+    /// Comparisons go on for ever, but none for long: every node is without one now and then.
+    fn finish_comparing(&mut self) -> Ruling {
+        let mut busy: Vec<usize> = (0..self.processes.len()).collect();
+        for _ in 0..200 {
+            busy.retain(|&node| merkle::is_comparing(&self.processes[node]));
+            if busy.is_empty() || self.broken.is_some() {
+                return Ok(());
+            }
+            self.run_until(self.now + SECOND / 10);
+        }
+        merkle::endless(&self.processes[busy[0]].name, self.now)
     }
 
     /// Ends all faults.
@@ -182,7 +216,7 @@ impl World {
     /// The oracles that need the end of the story.
     fn last_words(&mut self) -> Ruling {
         for process in &self.processes {
-            bounds::baseline(&process.name, &process.levels(), self.now)?;
+            bounds::baseline(&process.name, &merkle::without(process), self.now)?;
         }
         let mut live: BTreeMap<u32, Vec<OpIndex>> = BTreeMap::new();
         for (key, owners) in (0_u32..).zip(&self.layout.owners) {

@@ -8,8 +8,8 @@ use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 use quorate_node::store::{
-    Command, Completion, Durability, Engine, MemoryEngine, Opened, Persist, Table, Ticket, Worker,
-    Write,
+    Bounds, Command, Completion, Durability, Engine, MemoryEngine, Opened, Persist, Table, Ticket,
+    Worker, Write,
     memory::{Image, Rot},
 };
 use rand::SeedableRng;
@@ -120,6 +120,16 @@ impl Disk {
     pub fn synced(&self, table: Table, key: &[u8]) -> Option<Bytes> {
         // With `durability = sync` every commit is synced before it is visible.
         self.worker.engine().get(table, key).ok().flatten()
+    }
+
+    /// All objects that lie synced, if they can all be read.
+    #[must_use]
+    pub fn objects(&self) -> Option<Vec<(Bytes, Bytes)>> {
+        let page = self
+            .worker
+            .engine()
+            .scan(Table::Objects, &Bounds::everything());
+        page.ok().filter(|page| !page.more).map(|page| page.items)
     }
 
     /// Whether a sync has failed, after which nothing may be acknowledged.

@@ -89,6 +89,8 @@ impl World {
             | NodeEvent::ReadRepair { .. }
             | NodeEvent::ManySiblings { .. }
             | NodeEvent::Refused { .. }
+            | NodeEvent::Compared { .. }
+            | NodeEvent::TreeCorrected { .. }
             | NodeEvent::Membership(_)
             | NodeEvent::Ready => false,
         }

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use quorate_gossip::Config as GossipConfig;
@@ -137,7 +138,11 @@ impl Process {
             identity,
             catalogue: self.disk.synced(Table::Meta, META_CATALOGUE_KEY),
             durable_writes: true,
-            limits: limits.clone(),
+            limits: Limits {
+                anti_entropy_interval: Duration::from_secs(2),
+                audit_pause: Duration::from_secs(2),
+                ..limits.clone()
+            },
             gossip: GossipConfig::lan(),
             seed: self.rng.word(),
         };

@@ -86,6 +86,10 @@ pub fn fingerprint(message: &Message) -> u64 {
         Message::CatalogueStored { id, .. } => name(12, *id, &[]),
         Message::Status { id, .. } => name(13, *id, &[]),
         Message::StatusReport { id, .. } => name(14, *id, &[]),
+        Message::Tree { id, body } => {
+            let weight = body.weight() as u64;
+            name(25, *id, &weight.to_le_bytes())
+        }
         Message::Gossip(_) => 15,
     }
 }

@@ -83,6 +83,14 @@ impl ContextKey {
         Self(secret)
     }
 
+    /// Fills `out` with a secret for another purpose; each purpose has its own.
+    pub(crate) fn derive(&self, purpose: &str, out: &mut [u8]) {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        // No context's MAC is over so short a text: that begins with 32 bytes of its own.
+        hasher.update(purpose.as_bytes());
+        hasher.finalize_xof().fill(out);
+    }
+
     /// Makes the opaque bytes handed to a client.
     #[must_use]
     pub fn seal(&self, cluster: u128, bucket: u64, key: &[u8], context: &Context) -> Bytes {

@@ -47,7 +47,7 @@ impl Node {
     pub fn gauges(&self) -> Gauges {
         let core = &self.core;
         let (keys, store_bytes) = core.replica.load();
-        vec![
+        let mut gauges = vec![
             (
                 "requests_in_flight",
                 core.requests,
@@ -72,6 +72,8 @@ impl Node {
                 self.recoveries.len(),
                 core.limits.recoveries_max,
             ),
-        ]
+        ];
+        gauges.extend(self.healing.load());
+        gauges
     }
 }

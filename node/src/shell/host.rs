@@ -289,6 +289,7 @@ impl Host {
                 members,
                 uptime: self.clock.mono().since(Instant::START),
                 disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
+                share: inner.node.background_share(),
             }
         };
         self.metrics.encode(&snapshot)

@@ -2,6 +2,8 @@
 //!
 //! Never a key, an address or a partition in a label. Hot series are found by index, not by name.
 
+mod healing;
+
 use std::{array, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
@@ -16,6 +18,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use quorate_client::wire::{ErrorCode, Request, Response};
+
+use self::healing::Healing;
 
 /// What was asked, as far as metrics tell operations apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +117,7 @@ pub(super) struct Metrics {
     pub(super) minted: Counter,
     pub(super) damaged: Counter,
     pub(super) undecodable: Counter,
+    pub(super) healing: Healing,
     repairs: [Counter; 2],
     refusals: Family<Label, Counter>,
     dropped: Family<Label, Counter>,
@@ -131,6 +136,8 @@ pub(super) struct Snapshot {
     pub(super) members: [usize; 3],
     pub(super) uptime: Duration,
     pub(super) disk_bytes: u64,
+    /// Of the time, for background work, in thousandths.
+    pub(super) share: u32,
 }
 
 fn latency() -> Histogram {
@@ -174,14 +181,10 @@ impl Metrics {
             Unit::Seconds,
             syncs.clone(),
         );
-        let repairs = Family::<Label, Counter>::default();
+        let help = "Replicas that reads brought up to date";
+        let repairs = family::<Counter>(&mut registry, "read_repairs", help);
         let kind = |kind| repairs.get_or_create(&[("kind", kind)]).clone();
         let repair_counters = [kind("async"), kind("sync")];
-        registry.register(
-            "read_repairs",
-            "Replicas that reads brought up to date",
-            repairs,
-        );
         let mut counter = |name, help| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -207,6 +210,7 @@ impl Metrics {
             in_flight: family_of_one(&mut registry, "requests_inflight", "Not answered yet"),
             members: family(&mut registry, "members", "Members by state, as seen here"),
             uptime: family_of_one(&mut registry, "uptime_seconds", "Since the start"),
+            healing: Healing::new(&mut registry),
             disk: family_of_one(&mut registry, "storage_bytes", "On disk"),
             registry,
         }
@@ -243,6 +247,7 @@ impl Metrics {
                 .get_or_create(&[("state", state)])
                 .set(gauge(count));
         }
+        self.healing.show_share(now.share);
         self.uptime.set(now.uptime.as_secs_f64());
         self.disk
             .set(i64::try_from(now.disk_bytes).unwrap_or(i64::MAX));
@@ -289,6 +294,7 @@ mod tests {
             members: [2, 0, 1],
             uptime: Duration::from_secs(7),
             disk_bytes: 1,
+            share: 500,
         });
         for line in [
             "quorate_requests_total{op=\"get\",outcome=\"not_found\"} 1",

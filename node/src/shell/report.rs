@@ -57,6 +57,20 @@ pub(super) fn report(event: &Event, ring: &Ring, metrics: &Metrics) {
                 State::Down => tracing::warn!(node, "down"),
             }
         }
+        Event::Compared {
+            peer,
+            agreed,
+            moved_keys,
+            moved_bytes,
+        } => {
+            metrics.healing.compared(*agreed, *moved_keys, *moved_bytes);
+            let peer = name(*peer);
+            tracing::debug!(peer, agreed, moved_keys, moved_bytes, "compared");
+        }
+        Event::TreeCorrected { leaves } => {
+            metrics.healing.corrected(*leaves);
+            tracing::warn!(leaves, "the tree was not what is stored");
+        }
         Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
         Event::Ready => tracing::info!("ready"),
     }

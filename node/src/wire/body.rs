@@ -17,7 +17,7 @@ use quorate_client::wire::{
 use quorate_ring::RingEpoch;
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, append_body, gossip, kind};
+use super::{DecodeError, append_body, gossip, kind, tree};
 use crate::message::{
     BucketId, Message, Principal, ReplicaState, Role, RpcId, ScannedKey, Verdict,
 };
@@ -201,6 +201,7 @@ macro_rules! append {
             $(Message::$variant { id, $($field),* } => {
                 append_body($out, kind::$kind, *id, &$body)
             })*
+            Message::Tree { id, body } => tree::append(*id, body, $out),
             Message::Gossip(message) => {
                 append_body($out, kind::GOSSIP, RpcId(0), &gossip::body(message))
             }
@@ -363,7 +364,10 @@ fn decode_rare(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeErr
                 catalogue: body.catalogue,
             }
         }
-        _ => return Err(quorate_client::wire::DecodeError::UnknownKind { kind }.into()),
+        _ => match tree::decode(kind, frame) {
+            Some(body) => Message::Tree { id, body: body? },
+            None => return Err(quorate_client::wire::DecodeError::UnknownKind { kind }.into()),
+        },
     })
 }
 

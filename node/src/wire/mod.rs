@@ -14,6 +14,7 @@ mod golden;
 mod gossip;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use bytes::{Bytes, BytesMut};
 use quorate_client::wire::frame::{self, EncodeError, Frame, FrameError, FrameReader};
@@ -46,6 +47,26 @@ pub mod kind {
     pub const STATUS: u16 = 211;
     /// [`Message::StatusReport`](super::Message::StatusReport).
     pub const STATUS_REPORT: u16 = 212;
+    /// [`TreeMessage::Ask`](crate::healing::message::TreeMessage::Ask).
+    pub const TREE_ASK: u16 = 250;
+    /// [`TreeMessage::Sums`](crate::healing::message::TreeMessage::Sums).
+    pub const TREE_SUMS: u16 = 251;
+    /// [`TreeMessage::AskLeaves`](crate::healing::message::TreeMessage::AskLeaves).
+    pub const TREE_ASK_LEAVES: u16 = 252;
+    /// [`TreeMessage::Leaves`](crate::healing::message::TreeMessage::Leaves).
+    pub const TREE_LEAVES: u16 = 253;
+    /// [`TreeMessage::Pull`](crate::healing::message::TreeMessage::Pull).
+    pub const TREE_PULL: u16 = 254;
+    /// [`TreeMessage::Pulled`](crate::healing::message::TreeMessage::Pulled).
+    pub const TREE_PULLED: u16 = 255;
+    /// [`TreeMessage::Push`](crate::healing::message::TreeMessage::Push).
+    pub const TREE_PUSH: u16 = 256;
+    /// [`TreeMessage::Pushed`](crate::healing::message::TreeMessage::Pushed).
+    pub const TREE_PUSHED: u16 = 257;
+    /// [`TreeMessage::AskRoots`](crate::healing::message::TreeMessage::AskRoots).
+    pub const TREE_ASK_ROOTS: u16 = 258;
+    /// [`TreeMessage::Roots`](crate::healing::message::TreeMessage::Roots).
+    pub const TREE_ROOTS: u16 = 259;
     /// [`Message::Gossip`](super::Message::Gossip).
     pub const GOSSIP: u16 = 230;
 }

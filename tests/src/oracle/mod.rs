@@ -10,6 +10,7 @@ pub mod contexts;
 pub mod convergence;
 pub mod durability;
 pub mod idempotence;
+pub mod merkle;
 pub mod outcome;
 pub mod phantom;
 pub mod session;

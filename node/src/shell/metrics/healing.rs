@@ -1,0 +1,66 @@
+//! Series about background work.
+
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::{family, family_of_one};
+
+/// Comparisons of replicas, and the share of the time that background work may take.
+#[derive(Debug)]
+pub(in crate::shell) struct Healing {
+    compared: [Counter; 2],
+    moved_keys: Counter,
+    moved_bytes: Counter,
+    tree_corrections: Counter,
+    share: Gauge,
+}
+
+impl Healing {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let sessions = family::<Counter>(
+            registry,
+            "antientropy_sessions",
+            "Comparisons with peers that ended",
+        );
+        let outcome = |outcome| sessions.get_or_create(&[("outcome", outcome)]).clone();
+        Self {
+            compared: [outcome("failed"), outcome("agreed")],
+            moved_keys: family_of_one(
+                registry,
+                "antientropy_keys_repaired",
+                "Records moved by comparisons",
+            ),
+            moved_bytes: family_of_one(
+                registry,
+                "antientropy_bytes",
+                "Sent and received by comparisons",
+            ),
+            tree_corrections: family_of_one(
+                registry,
+                "antientropy_tree_corrections",
+                "Leaves of the tree that were not what is stored",
+            ),
+            share: family_of_one(
+                registry,
+                "background_share_thousandths",
+                "Of the time, for background work",
+            ),
+        }
+    }
+
+    pub(in crate::shell) fn compared(&self, agreed: bool, keys: u64, bytes: u64) {
+        self.compared[usize::from(agreed)].inc();
+        self.moved_keys.inc_by(keys);
+        self.moved_bytes.inc_by(bytes);
+    }
+
+    pub(in crate::shell) fn corrected(&self, leaves: u64) {
+        self.tree_corrections.inc_by(leaves);
+    }
+
+    pub(super) fn show_share(&self, thousandths: u32) {
+        self.share.set(i64::from(thousandths));
+    }
+}
