@@ -101,7 +101,8 @@ impl From<&Settings> for BucketOptions {
     }
 }
 
-fn bucket_json(info: &BucketInfo) -> Value {
+/// A bucket as JSON.
+pub(crate) fn bucket_json(info: &BucketInfo) -> Value {
     json!({
         "name": info.name, "n": info.n, "r": info.r, "w": info.w, "pr": info.pr, "pw": info.pw,
         "sloppy": info.sloppy, "mode": info.mode, "ttl_ms": info.ttl_ms,
@@ -184,17 +185,21 @@ pub(crate) async fn status(client: &Client, out: &mut Out) -> Result<(), Failure
         .status()
         .await
         .map_err(|error| Failure::from(error.body().clone()))?;
+    out.answer(status_json(&status), |_| status_lines(&status))
+}
+
+/// The whole status as JSON.
+pub(crate) fn status_json(status: &StatusReply) -> Value {
     let hints: u64 = status.nodes.iter().map(|node| node.hints_held).sum();
     let corrupt: u64 = status.nodes.iter().map(|node| node.corrupt).sum();
     let nodes: Vec<Value> = status.nodes.iter().map(node_json).collect();
-    let json = json!({
+    json!({
         "cluster": {
             "name": status.cluster_name, "id": status.cluster_id, "epoch": status.epoch,
             "ring_state": status.ring_state, "hints": hints, "corrupt": corrupt,
         },
         "nodes": nodes,
-    });
-    out.answer(json, |_| status_lines(&status))
+    })
 }
 
 fn status_lines(status: &StatusReply) -> Vec<String> {
@@ -297,7 +302,8 @@ fn one(ring: &Ring, partition: Partition, n: usize) -> Value {
     })
 }
 
-fn whole(ring: &Ring, state: &str) -> Value {
+/// The whole ring as JSON.
+pub(crate) fn whole(ring: &Ring, state: &str) -> Value {
     let names = |p: Partition| -> Vec<String> {
         let owners = ring.list(p).owners(usize::from(ring.replicas_max()));
         owners.iter().map(|node| name(ring, *node)).collect()

@@ -114,7 +114,8 @@ fn context(text: &str) -> Result<Context, Failure> {
     Context::from_text(text).map_err(|error| Failure::new(ErrorCode::BadContext, error.to_string()))
 }
 
-fn versions(versions: &[Version]) -> Vec<Value> {
+/// Versions as JSON.
+pub(crate) fn versions(versions: &[Version]) -> Vec<Value> {
     let version = |v: &Version| {
         let mut json = json!({
             "dot": v.dot, "written_at": rfc3339(v.written_at_ms), "op_id": hex(&v.op_id),
@@ -130,6 +131,7 @@ fn versions(versions: &[Version]) -> Vec<Value> {
     versions.iter().map(version).collect()
 }
 
+/// Which key an answer is about.
 pub(crate) fn about(bucket: &str, key: &[u8]) -> Value {
     let mut json = json!({ "bucket": bucket });
     bytes_field(&mut json, "key", key);
@@ -375,18 +377,23 @@ impl Explain {
         let key = self.encoding.bytes(&self.key)?;
         let reply = client.explain(self.bucket.as_str(), &key).send().await;
         let reply = reply.map_err(|error| Failure::from(error.body().clone()))?;
-        let mut json = about(&self.bucket, &key);
-        json["token"] = json!(format!("0x{:016x}", reply.token));
-        json["partition"] = json!(reply.partition);
-        json["replicas"] = replicas(&reply);
-        json["fallbacks"] = json!(reply.fallbacks);
-        Ok(json)
+        Ok(explained(&self.bucket, &key, &reply))
     }
 
     pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
         let key = show(&self.encoding.bytes(&self.key)?);
         out.answer(self.json(client).await?, |json| explained_lines(&key, json))
     }
+}
+
+/// Where a key lives and what each replica holds, as JSON.
+pub(crate) fn explained(bucket: &str, key: &[u8], reply: &ExplainReply) -> Value {
+    let mut json = about(bucket, key);
+    json["token"] = json!(format!("0x{:016x}", reply.token));
+    json["partition"] = json!(reply.partition);
+    json["replicas"] = replicas(reply);
+    json["fallbacks"] = json!(reply.fallbacks);
+    json
 }
 
 fn explained_lines(key: &str, json: &Value) -> Vec<String> {

@@ -9,14 +9,14 @@
     reason = "a command is a person's program: it reads clocks, starts processes and makes files"
 )]
 
-mod admin;
-mod data;
+pub(crate) mod admin;
+pub(crate) mod data;
 mod dev;
 mod export;
 mod import;
-mod input;
+pub(crate) mod input;
 mod lines;
-mod output;
+pub(crate) mod output;
 mod prompt;
 mod serve;
 mod session;

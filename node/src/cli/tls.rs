@@ -8,6 +8,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use quorate_client::{
@@ -20,7 +21,14 @@ use rcgen::{
 };
 use serde_json::json;
 
-use super::output::{Failure, Format, hex, line};
+use super::{
+    input::duration,
+    output::{Failure, Format, hex, line, rfc3339},
+};
+use crate::{
+    message::{self, Principal},
+    shell::token::TokenKey,
+};
 
 /// Make certificates.
 #[derive(Debug, clap::Subcommand)]
@@ -64,6 +72,21 @@ pub(crate) enum Tls {
         #[arg(long)]
         name: Option<String>,
     },
+    /// Make a bearer token for HTTP. Every node of the cluster accepts it.
+    Token {
+        /// Directory of the certificate authority.
+        #[arg(long)]
+        ca: PathBuf,
+        /// What its holder may do.
+        #[arg(long, value_parser = ["read", "write", "admin"])]
+        role: String,
+        /// Name of the holder; the role if not given.
+        #[arg(long)]
+        name: Option<String>,
+        /// How long it holds, for example 30d; for ever if not given.
+        #[arg(long, value_parser = duration)]
+        expires: Option<Duration>,
+    },
 }
 
 impl Tls {
@@ -92,6 +115,30 @@ impl Tls {
                 let name = name.unwrap_or_else(|| role.clone());
                 let files = client(&ca, &role, &out, &name)?;
                 (out, files)
+            }
+            Self::Token {
+                ca,
+                role,
+                name,
+                expires,
+            } => {
+                let name = name.unwrap_or_else(|| role.clone());
+                let until = expires.map(|wait| SystemTime::now() + wait);
+                let until = until.map(|until| until.duration_since(UNIX_EPOCH));
+                let until = until
+                    .transpose()
+                    .map_err(|_| Failure::usage("that is long ago"))?;
+                let token = token(&ca, &role, &name, until.map(|until| until.as_secs()))?;
+                return match format {
+                    Format::Json => {
+                        let json = json!({
+                            "token": token, "role": role, "name": name,
+                            "expires": until.map(|until| rfc3339(until.as_secs() * 1_000)),
+                        });
+                        line(&json.to_string())
+                    }
+                    Format::Table => line(&token),
+                };
             }
         };
         match format {
@@ -215,11 +262,7 @@ pub(crate) fn client(
         "read" => Role::Read,
         "write" => Role::Write,
         "admin" => Role::Admin,
-        other => {
-            return Err(Failure::usage(format!(
-                "a role is read, write or admin, not {other:?}"
-            )));
-        }
+        other => return Err(no_role(other)),
     };
     let identity = identity(authority.cluster, role, name)?;
     let (certificate, key) = authority.issue(&identity, &[])?;
@@ -230,14 +273,32 @@ pub(crate) fn client(
     Ok(vec!["ca.pem", "client.pem", "client.key"])
 }
 
+fn no_role(word: &str) -> Failure {
+    Failure::usage(format!("a role is read, write or admin, not {word:?}"))
+}
+
+/// Makes a bearer token, which ends at `expires` (Unix seconds) if it ends.
+pub(crate) fn token(
+    ca: &Path,
+    role: &str,
+    name: &str,
+    expires: Option<u64>,
+) -> Result<String, Failure> {
+    check_name(name)?;
+    let role = match role {
+        "read" => message::Role::Read,
+        "write" => message::Role::Write,
+        "admin" => message::Role::Admin,
+        other => return Err(no_role(other)),
+    };
+    let key = TokenKey::load(&ca.join("cluster.key"));
+    let key = key.map_err(|error| Failure::usage(error.to_string()))?;
+    let name = name.to_owned();
+    Ok(key.seal(&Principal { name, role }, expires))
+}
+
 fn identity(cluster: u128, role: Role, name: &str) -> Result<Identity, Failure> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if name.is_empty() || quorate_ring::NAME_BYTES_MAX < name.len() || !name.bytes().all(good) {
-        return Err(Failure::usage(format!(
-            "a name is 1 to {} letters, digits, '.', '_' or '-', not {name:?}",
-            quorate_ring::NAME_BYTES_MAX
-        )));
-    }
+    check_name(name)?;
     Ok(Identity {
         cluster,
         role,
@@ -245,7 +306,19 @@ fn identity(cluster: u128, role: Role, name: &str) -> Result<Identity, Failure> 
     })
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+fn check_name(name: &str) -> Result<(), Failure> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if name.is_empty() || quorate_ring::NAME_BYTES_MAX < name.len() || !name.bytes().all(good) {
+        return Err(Failure::usage(format!(
+            "a name is 1 to {} letters, digits, '.', '_' or '-', not {name:?}",
+            quorate_ring::NAME_BYTES_MAX
+        )));
+    }
+    Ok(())
+}
+
+/// Writes a file that must not be there yet.
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(mode).open(path);
     let mut file = file.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;

@@ -19,7 +19,7 @@ use quorate_client::{tls::Credentials, transport::EndpointKeys};
 use quorate_ring::{NodeId, NodeUuid, Partitions, Ring};
 use rustls::crypto::ring::default_provider;
 
-use super::{ServeError, clock::Clock};
+use super::{ServeError, clock::Clock, token::TokenKey};
 use crate::{
     causality::ContextKey,
     config::{NodeConfig, Problems},
@@ -43,6 +43,7 @@ pub(super) struct Booted {
     pub(super) ring: Arc<Ring>,
     pub(super) me: NodeId,
     pub(super) keys: EndpointKeys,
+    pub(super) tokens: TokenKey,
 }
 
 /// Everything up to the first packet.
@@ -113,6 +114,7 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         ring,
         me,
         keys,
+        tokens: TokenKey::of(&secret),
     })
 }
 
@@ -151,7 +153,7 @@ fn credentials(config: &NodeConfig) -> Result<Credentials, ServeError> {
 }
 
 /// 64 hex digits in a file that nobody else may read.
-fn cluster_key(path: &Path) -> Result<[u8; CLUSTER_KEY_BYTES], ServeError> {
+pub(super) fn cluster_key(path: &Path) -> Result<[u8; CLUSTER_KEY_BYTES], ServeError> {
     let io = |source| ServeError::io(path, source);
     refuse_open(path)?;
     let text = fs::read_to_string(path).map_err(io)?;
@@ -297,7 +299,7 @@ fn endpoint_keys(path: &PathBuf) -> Result<EndpointKeys, ServeError> {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], ServeError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], ServeError> {
     let mut bytes = [0; N];
     default_provider()
         .secure_random

@@ -19,13 +19,14 @@ use quorate_client::wire::{ErrorBody, ErrorCode, Frame, Request, Response};
 use quorate_gossip::{Instant, State};
 use quorate_ring::{NodeId, Ring};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::Clock,
+    feed::Feed,
     lane::{Lane, Refused},
     link::Link,
     metrics::{Metrics, Op, Snapshot},
@@ -51,6 +52,7 @@ pub(super) struct Host {
     sooner: Notify,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
+    pub(super) feed: Feed,
     pub(super) ring: Arc<Ring>,
     pub(super) cluster: u128,
     pub(super) name: String,
@@ -72,10 +74,15 @@ struct Inner {
 
 /// A client that waits for an answer.
 struct Waiting {
-    lane: Arc<Lane>,
-    frame: u64,
+    asker: Asker,
     op: Op,
     since: Instant,
+}
+
+/// Where an answer goes.
+enum Asker {
+    Lane { lane: Arc<Lane>, frame: u64 },
+    Task(oneshot::Sender<Response>),
 }
 
 /// What a host is made of.
@@ -106,6 +113,7 @@ impl Host {
             sooner: Notify::new(),
             clock: parts.clock,
             metrics: parts.metrics,
+            feed: Feed::default(),
             ring: parts.ring,
             cluster: parts.cluster,
             name: parts.name,
@@ -137,8 +145,10 @@ impl Host {
             inner.next_request += 1;
             let id = inner.next_request;
             let waiting = Waiting {
-                lane: lane.clone(),
-                frame: frame.id,
+                asker: Asker::Lane {
+                    lane: lane.clone(),
+                    frame: frame.id,
+                },
                 op: Op::of(&request),
                 since: now.mono,
             };
@@ -146,6 +156,24 @@ impl Host {
             inner.node.handle_request(now, RequestId(id), from, request);
         }
         self.drain(&mut inner);
+    }
+
+    /// A request that came without a lane. Only a node that ends leaves it without an answer.
+    pub(super) fn ask(&self, request: Request, from: &Principal) -> oneshot::Receiver<Response> {
+        let (sender, answer) = oneshot::channel();
+        let mut inner = self.inner();
+        let now = self.clock.now();
+        inner.next_request += 1;
+        let id = inner.next_request;
+        let waiting = Waiting {
+            asker: Asker::Task(sender),
+            op: Op::of(&request),
+            since: now.mono,
+        };
+        inner.waiting.insert(id, waiting);
+        inner.node.handle_request(now, RequestId(id), from, request);
+        self.drain(&mut inner);
+        answer
     }
 
     /// Messages of one peer.
@@ -187,7 +215,11 @@ impl Host {
                     if let Some(waiting) = inner.waiting.remove(&id.0) {
                         let took = self.clock.mono().since(waiting.since);
                         self.metrics.served(waiting.op, &response, took);
-                        answer(&waiting.lane, waiting.frame, &response);
+                        match waiting.asker {
+                            Asker::Lane { lane, frame } => answer(&lane, frame, &response),
+                            // An error means that it has gone.
+                            Asker::Task(task) => drop(task.send(response)),
+                        }
                     }
                 }
                 Output::Store(command) => {
@@ -198,6 +230,8 @@ impl Host {
                 }
                 Output::Event(event) => {
                     report(&event, &self.ring, &self.metrics);
+                    let wall_ms = || self.clock.now().wall_ms;
+                    self.feed.tell(&event, &self.ring, &self.name, wall_ms);
                     if let Event::StoreFailed { reason } = event {
                         inner.failure = Some(reason);
                         self.failed.cancel();

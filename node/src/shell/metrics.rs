@@ -121,6 +121,7 @@ pub(super) struct Metrics {
     repairs: [Counter; 2],
     refusals: Family<Label, Counter>,
     dropped: Family<Label, Counter>,
+    http: Family<Label, Counter>,
     connections: Family<Label, Gauge>,
     in_flight: Gauge,
     members: Family<Label, Gauge>,
@@ -153,27 +154,7 @@ impl Metrics {
             ("node", name.to_owned()),
         ];
         registry.register("build", "The release and the node's name", Info::new(info));
-        let totals = Family::<Served, Counter>::default();
-        let durations = Family::<Served, Histogram>::new_with_constructor(latency);
-        let served = array::from_fn(|op| {
-            array::from_fn(|outcome| {
-                let labels = Served {
-                    op: OPS[op].1,
-                    outcome: OUTCOMES[outcome],
-                };
-                Series {
-                    total: totals.get_or_create(&labels).clone(),
-                    duration: durations.get_or_create(&labels).clone(),
-                }
-            })
-        });
-        registry.register("requests", "Requests of clients answered", totals);
-        registry.register_with_unit(
-            "request_duration",
-            "From request to answer",
-            Unit::Seconds,
-            durations,
-        );
+        let served = requests(&mut registry);
         let syncs = latency();
         registry.register_with_unit(
             "storage_fsync_duration",
@@ -206,6 +187,11 @@ impl Metrics {
             undecodable: counter("peer_messages_unknown", "Messages that made no sense"),
             refusals: family(&mut registry, "refusals", "Requests refused, by limit"),
             dropped: family(&mut registry, "peer_messages_dropped", "Not sent, by lane"),
+            http: family(
+                &mut registry,
+                "http_responses",
+                "Answers over HTTP, by class of status",
+            ),
             connections: family(&mut registry, "quic_connections", "Accepted and alive"),
             in_flight: family_of_one(&mut registry, "requests_inflight", "Not answered yet"),
             members: family(&mut registry, "members", "Members by state, as seen here"),
@@ -234,6 +220,16 @@ impl Metrics {
         self.dropped.get_or_create(&[("lane", lane)]).inc();
     }
 
+    pub(super) fn http_response(&self, status: u16) {
+        let class = match status {
+            ..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            500.. => "5xx",
+        };
+        self.http.get_or_create(&[("class", class)]).inc();
+    }
+
     pub(super) fn connected(&self, role: &'static str, by: i64) {
         self.connections.get_or_create(&[("role", role)]).inc_by(by);
     }
@@ -255,6 +251,32 @@ impl Metrics {
         text::encode(&mut out, &self.registry).expect("a string takes everything");
         out
     }
+}
+
+/// Requests by operation and outcome.
+fn requests(registry: &mut Registry) -> [[Series; OUTCOMES.len()]; OPS.len()] {
+    let totals = Family::<Served, Counter>::default();
+    let durations = Family::<Served, Histogram>::new_with_constructor(latency);
+    let series = array::from_fn(|op| {
+        array::from_fn(|outcome| {
+            let labels = Served {
+                op: OPS[op].1,
+                outcome: OUTCOMES[outcome],
+            };
+            Series {
+                total: totals.get_or_create(&labels).clone(),
+                duration: durations.get_or_create(&labels).clone(),
+            }
+        })
+    });
+    registry.register("requests", "Requests of clients answered", totals);
+    registry.register_with_unit(
+        "request_duration",
+        "From request to answer",
+        Unit::Seconds,
+        durations,
+    );
+    series
 }
 
 fn family<M>(registry: &mut Registry, name: &str, help: &str) -> Family<Label, M>

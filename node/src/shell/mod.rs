@@ -23,6 +23,7 @@ mod accept;
 mod boot;
 mod clock;
 mod error;
+mod feed;
 mod frames;
 mod host;
 mod http;
@@ -32,6 +33,7 @@ mod metrics;
 mod report;
 mod store_thread;
 pub(crate) mod telemetry;
+pub(crate) mod token;
 
 use std::{
     collections::BTreeMap,
@@ -62,9 +64,11 @@ use self::{
     boot::Booted,
     clock::Clock,
     host::{Host, Parts},
+    http::Web,
     link::Link,
     metrics::Metrics,
     store_thread::{StoreJoin, StoreThread},
+    token::TokenKey,
 };
 use crate::config::{NodeConfig, ParseError};
 
@@ -217,6 +221,7 @@ struct Server {
     host: Arc<Host>,
     endpoint: Endpoint,
     http: tokio::net::TcpListener,
+    tokens: TokenKey,
     links: Arc<BTreeMap<NodeId, Arc<Link>>>,
     me: NodeId,
     store: StoreThread,
@@ -295,6 +300,7 @@ fn assemble(
         host,
         endpoint,
         http,
+        tokens: booted.tokens,
         links,
         me: booted.me,
         store,
@@ -325,7 +331,8 @@ impl Server {
             handshakes: Arc::new(AtomicUsize::new(0)),
         };
         tasks.spawn(acceptor.run(self.endpoint));
-        tasks.spawn(http::serve(self.http, host.clone(), ended.clone()));
+        let web = Web::new(host.clone(), self.tokens, tasks.clone(), ended.clone());
+        tasks.spawn(web.serve(self.http));
         tasks.spawn(disk_bytes_ticker(host.clone(), ended.clone()));
         let (timing, ended) = (host.clone(), ended.clone());
         tasks.spawn(async move { timing.run_timer(ended).await });

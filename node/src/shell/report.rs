@@ -77,7 +77,7 @@ pub(super) fn report(event: &Event, ring: &Ring, metrics: &Metrics) {
 }
 
 /// A key as it may be logged.
-fn mark(key: &Bytes) -> String {
+pub(super) fn mark(key: &Bytes) -> String {
     format!("{} bytes #{:08x}", key.len(), xxh3_64(key) >> 32)
 }
 

@@ -21,6 +21,7 @@ use super::{
 const PROFILE: &str = "client.toml";
 const MARKER: &str = ".incomplete";
 const LOCK: &str = ".lock";
+const TOKEN: &str = "http.token";
 
 /// How many nodes, and where.
 #[derive(Debug, clap::Args)]
@@ -121,6 +122,16 @@ impl Layout {
         Ok(Self {
             dir: dir.to_owned(),
         })
+    }
+
+    /// The bearer token for HTTP; made when it is asked for the first time.
+    pub(super) fn token(dir: &Path) -> Result<String, Failure> {
+        let path = dir.join(TOKEN);
+        if !path.exists() {
+            let token = tls::token(&dir.join("ca"), "admin", "dev-admin", None)?;
+            tls::write(&path, &format!("{token}\n"), 0o600)?;
+        }
+        Ok(fs::read_to_string(path)?.trim().to_owned())
     }
 
     /// Removes the cluster with all its data; an empty directory stays.

@@ -171,6 +171,7 @@ impl Dev {
 
     fn banner(&self, format: Format, cluster: &Cluster) -> Result<(), Failure> {
         let (seats, dir) = (&cluster.seats, &self.dir);
+        let token = Layout::token(dir)?;
         if format == Format::Json {
             let nodes: Vec<_> = seats
                 .iter()
@@ -183,7 +184,7 @@ impl Dev {
                 .collect();
             let profile = dir.join("client.toml");
             let json = json!({
-                "ready": true, "nodes": nodes, "profile": profile,
+                "ready": true, "nodes": nodes, "profile": profile, "token": token,
                 "seconds": cluster.took.as_secs_f64(),
             });
             return line(&json.to_string());
@@ -223,6 +224,16 @@ impl Dev {
             "  try       quorate{profile} put default hello world"
         ))?;
         line(&format!("            quorate{profile} get default hello"))?;
+        line(&format!(
+            "            curl -H \"Authorization: Bearer $(cat {shown}/http.token)\" \
+             http://{}/kv/default/hello",
+            seats[0].http
+        ))?;
+        // After the #, where no server, proxy or log ever sees it.
+        line(&format!(
+            "  look      http://{}/#token={token}",
+            seats[0].http
+        ))?;
         line(&format!(
             "  break it  quorate dev node kill 2{at}     (start, stop, pause, resume)"
         ))?;
