@@ -118,6 +118,7 @@ pub(super) struct Metrics {
     pub(super) damaged: Counter,
     pub(super) undecodable: Counter,
     pub(super) healing: Healing,
+    siblings: Histogram,
     repairs: [Counter; 2],
     refusals: Family<Label, Counter>,
     dropped: Family<Label, Counter>,
@@ -162,6 +163,7 @@ impl Metrics {
             Unit::Seconds,
             syncs.clone(),
         );
+        let siblings = siblings(&mut registry);
         let help = "Replicas that reads brought up to date";
         let repairs = family::<Counter>(&mut registry, "read_repairs", help);
         let kind = |kind| repairs.get_or_create(&[("kind", kind)]).clone();
@@ -174,6 +176,7 @@ impl Metrics {
         Self {
             served,
             syncs,
+            siblings,
             repairs: repair_counters,
             corrupt: counter(
                 "storage_corrupt_records",
@@ -206,6 +209,13 @@ impl Metrics {
         let series = &self.served[op as usize][outcome(response)];
         series.total.inc();
         series.duration.observe(took.as_secs_f64());
+        if let Response::Got(reply) = response
+            && let found = reply.siblings.len()
+            && found != 0
+        {
+            self.siblings
+                .observe(f64::from(u32::try_from(found).unwrap_or(u32::MAX)));
+        }
     }
 
     pub(super) fn repaired(&self, blocking: bool) {
@@ -277,6 +287,14 @@ fn requests(registry: &mut Registry) -> [[Series; OUTCOMES.len()]; OPS.len()] {
         durations,
     );
     series
+}
+
+/// Values found by reads that found any: 1 to 64, doubling.
+fn siblings(registry: &mut Registry) -> Histogram {
+    let found = Histogram::new(exponential_buckets(1.0, 2.0, 7));
+    let help = "Values that reads which found something have found";
+    registry.register("siblings_returned", help, found.clone());
+    found
 }
 
 fn family<M>(registry: &mut Registry, name: &str, help: &str) -> Family<Label, M>

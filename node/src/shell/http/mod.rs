@@ -11,6 +11,7 @@ mod access;
 mod cluster;
 mod data;
 mod events;
+mod page;
 mod refusal;
 mod server;
 mod stall;
@@ -75,7 +76,7 @@ impl Web {
     }
 
     fn router(self: Arc<Self>) -> Router {
-        Router::new()
+        page::routes(Router::new())
             .route("/health/live", get(|| async { "live\n" }))
             .route("/health/ready", get(ready))
             .route("/metrics", get(metrics))
