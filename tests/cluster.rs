@@ -277,3 +277,44 @@ async fn an_import_goes_through_while_a_node_is_killed_and_reads_back_from_every
         }
     }
 }
+
+#[test]
+fn a_node_that_was_away_is_brought_up_to_date_although_nobody_reads() {
+    const KEYS: u64 = 200;
+    let dev = Dev::start();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let command = |args: &[&str]| {
+        let output = dev.command().args(args).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    dev.node("stop", 3);
+    runtime.block_on(async {
+        let client = dev.client().await;
+        for key in 0..KEYS {
+            let put = client.put("default", format!("k{key}"), format!("v{key}"));
+            put.send().await.expect("two of three are enough");
+        }
+    });
+    let early = command(&["cluster", "wait-converged", "--timeout", "1s"]);
+    assert_eq!(early.0, Some(4), "silence is not convergence: {}", early.1);
+    dev.node("start", 3);
+    let repaired = command(&["repair", "--wait", "--timeout", "60s", "--output", "json"]);
+    assert_eq!(repaired.0, Some(0), "{}", repaired.1);
+    let converged = command(&["cluster", "wait-converged", "--output", "json"]);
+    assert_eq!(converged.0, Some(0), "{}", converged.1);
+    assert!(
+        converged.1.contains("\"converged\":true"),
+        "{}",
+        converged.1
+    );
+    runtime.block_on(async {
+        let own = dev.pinned(3).await;
+        for key in 0..KEYS {
+            let got = own.get("default", format!("k{key}")).r(1).send().await;
+            let got = got.expect("its own copy");
+            let values: Vec<_> = got.siblings.iter().map(|v| v.value.clone()).collect();
+            assert_eq!(values, [Some(format!("v{key}").into())], "k{key}");
+        }
+    });
+}

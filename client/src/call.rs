@@ -315,7 +315,11 @@ fn route(request: &Request) -> Route<'_> {
         Request::Get(get) => Route::Key(&get.bucket, &get.key),
         Request::Put(write) | Request::Delete(write) => Route::Key(&write.bucket, &write.key),
         Request::Explain(explain) => Route::Key(&explain.bucket, &explain.key),
-        Request::Keys(_) | Request::Bucket(_) | Request::Ring | Request::Status => Route::Any,
+        Request::Keys(_)
+        | Request::Bucket(_)
+        | Request::Ring
+        | Request::Status
+        | Request::Healing(_) => Route::Any,
     }
 }
 
@@ -329,7 +333,8 @@ fn bytes_of(request: &Request) -> usize {
         | Request::Explain(_)
         | Request::Bucket(_)
         | Request::Ring
-        | Request::Status => 0,
+        | Request::Status
+        | Request::Healing(_) => 0,
     }
 }
 
@@ -345,6 +350,7 @@ fn stamp(request: &mut Request, left: Duration, again: bool) {
         Request::Keys(keys) => keys.timeout_ms = left,
         Request::Explain(explain) => explain.timeout_ms = left,
         Request::Bucket(bucket) => bucket.timeout_ms = left,
+        Request::Healing(healing) => healing.timeout_ms = left,
         Request::Ring | Request::Status => {}
     }
 }

@@ -16,8 +16,8 @@ use crate::{
     pool::Pool,
     profile::Profile,
     wire::{
-        BucketInfo, BucketOptions, BucketRequest, ErrorBody, ErrorCode, Request, Response,
-        StatusReply,
+        BucketInfo, BucketOptions, BucketRequest, ErrorBody, ErrorCode, HealingReply,
+        HealingRequest, Request, Response, StatusReply,
     },
 };
 
@@ -330,6 +330,32 @@ impl Client {
     pub async fn status(&self) -> Result<StatusReply, ReadError> {
         let response = self.call(Request::Status, Effect::Read, None).await?;
         let Response::Status(reply) = response else {
+            return Err(unexpected(&response).into());
+        };
+        Ok(reply)
+    }
+
+    /// How all replicas stand with each other, asked of every member of the ring. The verb
+    /// `compare` also begins a comparison of all pairs, `roots` only asks. An empty bucket means
+    /// all of them.
+    ///
+    /// ```no_run
+    /// # use quorate_client::*;
+    /// # async fn example(client: Client) -> Result<(), ReadError> {
+    /// if !client.healing("roots", "").await?.converged {
+    ///     client.healing("compare", "").await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn healing(&self, verb: &str, bucket: &str) -> Result<HealingReply, ReadError> {
+        let request = Request::Healing(HealingRequest {
+            verb: verb.to_owned(),
+            bucket: bucket.to_owned(),
+            timeout_ms: 0,
+        });
+        let response = self.call(request, Effect::Read, None).await?;
+        let Response::Healing(reply) = response else {
             return Err(unexpected(&response).into());
         };
         Ok(reply)

@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use quorate_client::wire::{
     BucketInfo, BucketOptions, BucketRequest, Condition, DecodeError, ErrorBody, ErrorCode,
-    ExplainReply, ExplainRequest, FrameReader, GetReply, GetRequest, Hello, HelloReply, KeyItem,
-    KeysReply, KeysRequest, NodeStatus, ReplicaReport, Request, Response, RingReply, StatusReply,
-    Version, WriteReply, WriteRequest, decode_body,
+    ExplainReply, ExplainRequest, FrameReader, GetReply, GetRequest, HealingReply, HealingRequest,
+    Hello, HelloReply, KeyItem, KeysReply, KeysRequest, NodeStatus, PairStatus, ReplicaReport,
+    Request, Response, RingReply, StatusReply, Version, WriteReply, WriteRequest, decode_body,
     frame::{self, kind},
 };
 
@@ -152,6 +152,15 @@ fn requests_for_buckets_and_nodes() -> Vec<(Request, &'static str)> {
          80",
         ),
         (
+            Request::Healing(HealingRequest {
+                verb: "roots".to_owned(),
+                bucket: "b".to_owned(),
+                timeout_ms: 7,
+            }),
+            "2100000017000001010000000000000083a476657262a5726f6f7473a6627563\
+             6b6574a162aa74696d656f75745f6d7307",
+        ),
+        (
             Request::Status,
             "01000000080000010100000000000000\
          80",
@@ -275,6 +284,18 @@ fn answers_for_buckets_and_nodes() -> Vec<(Response, &'static str)> {
              6400aa68696e74735f6f77656400a7636f727275707400ab626568696e645f6b65797300\
              aa6469736b5f627974657300a776657273696f6ea0ae757074696d655f7365636f6e6473\
              00aa72656275696c64696e67c2",
+        ),
+        (
+            Response::Healing(HealingReply {
+                reasons: vec!["r".to_owned()],
+                pairs: vec![PairStatus::default()],
+                ..HealingReply::default()
+            }),
+            "800000007b000001010000000000000084a9636f6e766572676564c2a7726561\
+             736f6e7391a172a568696e747300a57061697273918aa46e6f6465a0a4706565\
+             72a0a16e00a5657175616cc2a4646f6e65c2ad6167726565645f6d735f61676f\
+             c0ab626568696e645f6b65797300aa6d6f7665645f6b65797300ab6d6f766564\
+             5f627974657300a774726f75626c65a0",
         ),
         (
             Response::Error(ErrorBody {

@@ -72,6 +72,14 @@ pub(crate) struct Repair {
     pub(crate) until: Instant,
 }
 
+/// How far this node and its peers are apart, for `cluster status`.
+#[derive(Debug, Default)]
+pub(crate) struct Behind {
+    pub(crate) keys: u64,
+    /// The peer whose last agreement is the oldest, and when that was.
+    pub(crate) oldest: Option<(NodeId, Instant)>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) me: NodeId,
@@ -100,6 +108,8 @@ pub(crate) struct Core {
     pub(crate) tickets: u64,
     /// Paces everything that no client waits for.
     pub(crate) governor: Governor,
+    /// How far replicas are apart, as the last comparisons found.
+    pub(crate) behind: Behind,
     pub(crate) next_op: u64,
     pub(crate) rng: Pcg64Mcg,
 }

@@ -29,7 +29,7 @@ use crate::{
     bucket::{BadCatalogue, Catalogue},
     causality::ContextKey,
     coordinator::{Answer, Flow, Operation, local_scan::LocalScan},
-    core::{Core, Notice, Origin},
+    core::{Behind, Core, Notice, Origin},
     event::Event,
     forwards::Forwards,
     healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor},
@@ -141,6 +141,7 @@ impl Node {
             disk_bytes: 0,
             tickets: 0,
             governor: Governor::default(),
+            behind: Behind::default(),
             next_op: dice.random::<u64>() >> 1,
             rng: dice,
         };
@@ -181,7 +182,8 @@ impl Node {
             | Request::Explain(_)
             | Request::Bucket(_)
             | Request::Ring
-            | Request::Status => 0,
+            | Request::Status
+            | Request::Healing(_) => 0,
         };
         match self.admit(bytes) {
             Ok(()) => {

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use quorate_client::wire::{
-    BucketRequest, Condition, ErrorBody, ErrorCode, GetRequest, KeysRequest, Request, Response,
-    RingReply, WriteRequest,
+    BucketRequest, Condition, ErrorBody, ErrorCode, GetRequest, HealingRequest, KeysRequest,
+    Request, Response, RingReply, WriteRequest,
 };
 use quorate_gossip::Instant;
 use quorate_ring::NodeId;
@@ -20,6 +20,7 @@ use crate::{
         catalogue::CatalogueOp,
         explain::ExplainOp,
         forward::ForwardOp,
+        healing::HealingOp,
         read::ReadOp,
         scan::{ScanOp, parse_cursor},
         status::StatusOp,
@@ -50,6 +51,8 @@ fn needed_role(request: &Request) -> Role {
         | Request::Bucket(_)
         | Request::Ring
         | Request::Status => Role::Read,
+        Request::Healing(healing) if healing.verb == "roots" => Role::Read,
+        Request::Healing(_) => Role::Admin,
     }
 }
 
@@ -90,6 +93,7 @@ impl Node {
                 })
             }
             Request::Bucket(bucket) => self.begin_bucket(origin, &bucket),
+            Request::Healing(healing) => self.begin_healing(origin, &healing),
             Request::Ring => {
                 let reply = RingReply {
                     ring: self.core.ring.to_bytes().into(),
@@ -117,6 +121,23 @@ impl Node {
         if let Err(error) = result {
             self.core.reply(origin, Response::Error(error));
         }
+    }
+
+    fn begin_healing(&mut self, origin: Origin, healing: &HealingRequest) -> Result<(), ErrorBody> {
+        let compare = match healing.verb.as_str() {
+            "compare" => true,
+            "roots" => false,
+            other => return Err(invalid(format!("healing knows no verb {other:?}"))),
+        };
+        let n = if healing.bucket.is_empty() {
+            None
+        } else {
+            Some(self.core.catalogue.find(&healing.bucket)?.info.n)
+        };
+        let key = self.core.op_key();
+        let op = HealingOp::start(&mut self.core, key, origin, n, compare);
+        self.run(key, Operation::Healing(Box::new(op)));
+        Ok(())
     }
 
     fn status_deadline(&self) -> Instant {

@@ -203,6 +203,17 @@ impl Disk {
         engine.rot_key(&mut self.chance, Table::Objects, key, Rot::Misdirect)
     }
 
+    /// Replaces one stored object, and nobody is told.
+    pub fn overwrite(&mut self, key: &Bytes, value: Bytes) {
+        let write = Write::Put {
+            table: Table::Objects,
+            key: key.clone(),
+            value,
+        };
+        // A disk that is full or has failed keeps what it has.
+        let _ = self.worker.engine_mut().commit(&[write], Persist::Now);
+    }
+
     /// Forgets one stored object; false if it is not there.
     pub fn lose(&mut self, key: &Bytes) -> bool {
         let engine = self.worker.engine_mut();

@@ -3,6 +3,7 @@
 //! Whatever a fault takes away for good is told to the oracles here, so that they ask for no more
 //! than what is left; which faults may meet is the nemesis's business.
 
+use bytes::Bytes;
 use quorate_node::store::memory::Image;
 
 use crate::{
@@ -197,6 +198,21 @@ impl World {
             self.causality.forget(node, key);
         }
         damaged
+    }
+
+    /// What a node's disk holds of a key.
+    #[must_use]
+    pub fn stored(&self, node: usize, key: u32) -> Option<Bytes> {
+        self.bytes(node, key)
+    }
+
+    /// Puts an old record of a key back onto a node's disk, without a trace.
+    pub fn go_back(&mut self, node: usize, key: u32, old: Bytes) {
+        let stored = &self.layout.store_keys[place(key)];
+        self.processes[node].disk.overwrite(stored, old);
+        self.rotted.insert((node, key));
+        self.causality.forget(node, key);
+        self.session.weakened(key, self.now);
     }
 
     /// Lets a node's disk forget a key without a trace; false if there is nothing to forget.

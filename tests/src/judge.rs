@@ -19,8 +19,8 @@ use quorate_node::{
 use crate::{
     history::{OpIndex, Outcome, Seen, place},
     oracle::{
-        Broken, Listing, Ruling, bounds, causality, contexts, durability, idempotence, outcome,
-        phantom, session::Read,
+        Broken, Listing, Ruling, bounds, causality, contexts, durability, idempotence, merkle,
+        outcome, phantom, session::Read,
     },
     process::{CLUSTER, CONTEXT_SECRET},
     workload::{Attempt, Call, versions},
@@ -74,6 +74,14 @@ impl World {
                 false
             }
             NodeEvent::StoreFailed { .. } => true,
+            NodeEvent::TreeCorrected { leaves } => {
+                let harmed = self.rotted.iter().any(|(harmed, _)| *harmed == node);
+                if !harmed && !self.options.extras.lying_disk {
+                    let ruling = merkle::astray(&self.processes[node].name, *leaves, self.now);
+                    self.rule(ruling);
+                }
+                false
+            }
             NodeEvent::EqualDotsDiffer { .. } => {
                 let detail = format!("{event:?}");
                 self.rule(Err(Broken::new("causality (P2, W1, W4)", self.now, detail)));
@@ -90,7 +98,6 @@ impl World {
             | NodeEvent::ManySiblings { .. }
             | NodeEvent::Refused { .. }
             | NodeEvent::Compared { .. }
-            | NodeEvent::TreeCorrected { .. }
             | NodeEvent::Membership(_)
             | NodeEvent::Ready => false,
         }

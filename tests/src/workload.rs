@@ -384,6 +384,7 @@ pub fn versions(response: &Response) -> Option<(&[Version], Option<&Bytes>)> {
         | Response::Buckets(_)
         | Response::Ring(_)
         | Response::Status(_)
+        | Response::Healing(_)
         | Response::Error(_) => None,
     }
 }

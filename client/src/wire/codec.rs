@@ -74,6 +74,7 @@ impl Request {
             Self::Bucket(_) => kind::BUCKET,
             Self::Ring => kind::RING,
             Self::Status => kind::STATUS,
+            Self::Healing(_) => kind::HEALING,
         }
     }
 
@@ -87,6 +88,7 @@ impl Request {
             Self::Explain(body) => frame::append(out, kind, id, body),
             Self::Bucket(body) => frame::append(out, kind, id, body),
             Self::Ring | Self::Status => frame::append(out, kind, id, &Empty {}),
+            Self::Healing(body) => frame::append(out, kind, id, body),
         }
     }
 
@@ -101,6 +103,7 @@ impl Request {
             kind::BUCKET => Self::Bucket(decode_body(body)?),
             kind::RING => decode_body(body).map(|Empty {}| Self::Ring)?,
             kind::STATUS => decode_body(body).map(|Empty {}| Self::Status)?,
+            kind::HEALING => Self::Healing(decode_body(body)?),
             _ => return Err(DecodeError::UnknownKind { kind }),
         })
     }
@@ -118,6 +121,7 @@ impl Response {
             Self::Buckets(_) => kind::BUCKETS,
             Self::Ring(_) => kind::RING_IS,
             Self::Status(_) => kind::STATUS_IS,
+            Self::Healing(_) => kind::HEALING_IS,
             Self::Error(_) => kind::ERROR,
         }
     }
@@ -133,6 +137,7 @@ impl Response {
             Self::Buckets(buckets) => frame::append(out, kind, id, &BucketsBody { buckets }),
             Self::Ring(body) => frame::append(out, kind, id, body),
             Self::Status(body) => frame::append(out, kind, id, body),
+            Self::Healing(body) => frame::append(out, kind, id, body),
             Self::Error(body) => frame::append(out, kind, id, body),
         }
     }
@@ -149,6 +154,7 @@ impl Response {
             }
             kind::RING_IS => Self::Ring(decode_body(body)?),
             kind::STATUS_IS => Self::Status(decode_body(body)?),
+            kind::HEALING_IS => Self::Healing(decode_body(body)?),
             kind::ERROR => Self::Error(decode_body(body)?),
             _ => return Err(DecodeError::UnknownKind { kind }),
         })

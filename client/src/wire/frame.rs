@@ -41,6 +41,8 @@ pub mod kind {
     pub const RING: u16 = 7;
     /// [`Request::Status`](crate::wire::Request::Status).
     pub const STATUS: u16 = 8;
+    /// [`Request::Healing`](crate::wire::Request::Healing).
+    pub const HEALING: u16 = 23;
     /// [`Response::Got`](crate::wire::Response::Got).
     pub const GOT: u16 = 101;
     /// [`Response::Written`](crate::wire::Response::Written).
@@ -55,6 +57,8 @@ pub mod kind {
     pub const RING_IS: u16 = 106;
     /// [`Response::Status`](crate::wire::Response::Status).
     pub const STATUS_IS: u16 = 107;
+    /// [`Response::Healing`](crate::wire::Response::Healing).
+    pub const HEALING_IS: u16 = 123;
     /// [`Response::Error`](crate::wire::Response::Error).
     pub const ERROR: u16 = 108;
     /// First number of the messages between nodes.

@@ -8,6 +8,7 @@
 pub mod codec;
 pub mod error;
 pub mod frame;
+pub mod healing;
 pub mod hello;
 pub mod request;
 pub mod response;
@@ -15,6 +16,7 @@ pub mod response;
 pub use codec::{DecodeError, decode_body};
 pub use error::{ErrorBody, ErrorCode};
 pub use frame::{EncodeError, Frame, FrameError, FrameReader};
+pub use healing::{HealingReply, HealingRequest, PairStatus};
 pub use hello::{Hello, HelloError, HelloReply};
 pub use request::{
     BucketOptions, BucketRequest, Condition, ExplainRequest, GetRequest, KeysRequest, Request,

@@ -6,6 +6,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::healing::HealingRequest;
+
 /// One request; the variant is the frame's kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -25,6 +27,8 @@ pub enum Request {
     Ring,
     /// What this node knows of the cluster.
     Status,
+    /// How replicas stand with each other.
+    Healing(HealingRequest),
 }
 
 /// Read a key from `r` replicas.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::error::ErrorBody;
+use super::{error::ErrorBody, healing::HealingReply};
 
 /// One answer; the variant is the frame's kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Response {
     Ring(RingReply),
     /// The cluster as this node sees it.
     Status(StatusReply),
+    /// How replicas stand with each other.
+    Healing(HealingReply),
     /// It did not work.
     Error(ErrorBody),
 }
@@ -195,6 +197,10 @@ pub struct NodeStatus {
     pub version: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,
+    /// Of the replicas it compares itself with, the one with which it was last known to agree the
+    /// longest ago, and the seconds since then, or since its start if never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_pair: Option<(String, u64)>,
     /// True while its copies do not count for reads because its store lost data.
     pub rebuilding: bool,
 }

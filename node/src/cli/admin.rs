@@ -213,12 +213,12 @@ fn status_lines(status: &StatusReply) -> Vec<String> {
             status.ring_state,
             nodes.len()
         ),
-        "NODE      ADDRESS               ZONE  STATE    OWNS    DISK         CORRUPT  UPTIME"
+        "NODE      ADDRESS               ZONE  STATE    OWNS    DISK        CORRUPT  BEHIND  UPTIME"
             .to_owned(),
     ];
     for node in nodes {
         lines.push(format!(
-            "{:<9} {:<21} {:<5} {:<8} {:>5.1}%  {:>7} KiB  {:>6}  {:>6}s{}",
+            "{:<9} {:<21} {:<5} {:<8} {:>5.1}%  {:>6} KiB  {:>6}  {:>6}  {:>6}s{}",
             node.name,
             node.address,
             node.zone,
@@ -226,6 +226,7 @@ fn status_lines(status: &StatusReply) -> Vec<String> {
             f64::from(node.owned_millionths) / 10_000.0,
             node.disk_bytes / 1024,
             node.corrupt,
+            node.behind_keys,
             node.uptime_seconds,
             if node.rebuilding {
                 "  rebuilding: its copies do not count for reads"
@@ -246,6 +247,9 @@ fn node_json(node: &NodeStatus) -> Value {
         "corrupt": node.corrupt, "behind_keys": node.behind_keys, "disk_bytes": node.disk_bytes,
         "version": node.version, "uptime_seconds": node.uptime_seconds,
         "rebuilding": node.rebuilding,
+        "oldest_pair": node.oldest_pair.as_ref().map(|(peer, seconds)| {
+            json!({ "peer": peer, "seconds": seconds })
+        }),
     })
 }
 

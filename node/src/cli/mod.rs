@@ -13,6 +13,7 @@ pub(crate) mod admin;
 pub(crate) mod data;
 mod dev;
 mod export;
+mod healing;
 mod import;
 pub(crate) mod input;
 mod lines;
@@ -108,6 +109,8 @@ pub(crate) enum Command {
     /// Create, change and show buckets.
     #[command(subcommand)]
     Bucket(admin::Bucket),
+    /// Compare all replicas now, and bring together what differs.
+    Repair(healing::Repair),
     /// See how the cluster is.
     #[command(subcommand)]
     Cluster(Cluster),
@@ -123,6 +126,8 @@ pub(crate) enum Command {
 pub(crate) enum Cluster {
     /// Every node's state.
     Status,
+    /// Wait until no hints are left and all replicas agree.
+    WaitConverged,
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
@@ -136,8 +141,8 @@ pub(crate) enum RingCommand {
 }
 
 /// Commands that are promised and not there yet: by themselves, of `cluster` and of `ring`.
-const LATER: [&str; 6] = ["repair", "hints", "scrub", "verify", "drain", "salvage"];
-const LATER_CLUSTER: [&str; 2] = ["check", "wait-converged"];
+const LATER: [&str; 5] = ["hints", "scrub", "verify", "drain", "salvage"];
+const LATER_CLUSTER: [&str; 1] = ["check"];
 const LATER_RING: [&str; 7] = [
     "stage",
     "plan",
@@ -167,7 +172,8 @@ impl Command {
             | Self::Export(_)
             | Self::Shell
             | Self::Bucket(_)
-            | Self::Cluster(Cluster::Status)
+            | Self::Repair(_)
+            | Self::Cluster(Cluster::Status | Cluster::WaitConverged)
             | Self::Ring(RingCommand::Show(_)) => return None,
         };
         let word = words.first().map_or("", String::as_str);

@@ -9,7 +9,7 @@ use clap::{ArgMatches, parser::ValueSource};
 use quorate_client::{Client, Options, Profile};
 
 use super::{
-    Cli, Cluster, Command, RingCommand, admin,
+    Cli, Cluster, Command, RingCommand, admin, healing,
     output::{Failure, Out},
 };
 
@@ -148,6 +148,11 @@ impl Session {
             Command::Export(export) => export.run(&client, out).await,
             Command::Bucket(bucket) => bucket.run(&client, out).await.map(|()| 0),
             Command::Cluster(Cluster::Status) => admin::status(&client, out).await.map(|()| 0),
+            Command::Repair(repair) => repair.run(&client, target.timeout, out).await.map(|()| 0),
+            Command::Cluster(Cluster::WaitConverged) => {
+                let waited = healing::wait_converged(&client, target.timeout, out).await;
+                waited.map(|()| 0)
+            }
             Command::Ring(RingCommand::Show(show)) => show.run(&client, out).await.map(|()| 0),
             Command::Serve(_)
             | Command::Dev(_)

@@ -8,6 +8,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod explain;
 pub(crate) mod forward;
+pub(crate) mod healing;
 pub(crate) mod local_scan;
 pub(crate) mod read;
 pub(crate) mod scan;
@@ -53,6 +54,7 @@ pub(crate) enum Operation {
     Scan(Box<scan::ScanOp>),
     Explain(Box<explain::ExplainOp>),
     Status(Box<status::StatusOp>),
+    Healing(Box<healing::HealingOp>),
     Catalogue(Box<catalogue::CatalogueOp>),
 }
 
@@ -72,6 +74,7 @@ impl Operation {
             Self::Forward(op) => op.wait(),
             Self::Scan(op) => op.wait(),
             Self::Status(op) => op.wait(),
+            Self::Healing(op) => op.wait(),
             Self::Catalogue(op) => op.wait(),
         }
     }
@@ -84,6 +87,7 @@ impl Operation {
             Self::Scan(op) => op.answer(core, from, answer),
             Self::Explain(op) => op.answer(core, from, answer),
             Self::Status(op) => op.answer(core, from, answer),
+            Self::Healing(op) => op.answer(core, from, answer),
             Self::Catalogue(op) => op.answer(core, from, answer),
         }
     }
@@ -97,6 +101,7 @@ impl Operation {
             Self::Scan(op) => op.wait(),
             Self::Explain(op) => op.wait(),
             Self::Status(op) => op.wait(),
+            Self::Healing(op) => op.wait(),
             Self::Catalogue(op) => op.wait(),
         }
     }
@@ -109,6 +114,7 @@ impl Operation {
             Self::Scan(op) => op.timeout(core),
             Self::Explain(op) => op.timeout(core),
             Self::Status(op) => op.timeout(core),
+            Self::Healing(op) => op.timeout(core),
             Self::Catalogue(op) => op.timeout(core),
         }
     }

@@ -134,6 +134,11 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: core.now.mono.since(core.started).as_secs(),
         rebuilding: core.replica.identity().rebuilding,
+        behind_keys: core.behind.keys,
+        oldest_pair: core.behind.oldest.map(|(peer, agreed)| {
+            let ago = core.now.mono.since(agreed);
+            (core.name(peer), ago.as_secs())
+        }),
         ..NodeStatus::default()
     }
 }

@@ -46,9 +46,11 @@ impl Op {
             Request::Put(_) => Self::Put,
             Request::Delete(_) => Self::Delete,
             Request::Keys(_) => Self::Keys,
-            Request::Explain(_) | Request::Bucket(_) | Request::Ring | Request::Status => {
-                Self::Admin
-            }
+            Request::Explain(_)
+            | Request::Bucket(_)
+            | Request::Ring
+            | Request::Status
+            | Request::Healing(_) => Self::Admin,
         }
     }
 }
@@ -80,7 +82,8 @@ fn outcome(response: &Response) -> usize {
         | Response::Explained(_)
         | Response::Buckets(_)
         | Response::Ring(_)
-        | Response::Status(_) => return 0,
+        | Response::Status(_)
+        | Response::Healing(_) => return 0,
         Response::Error(error) => error.code.as_str(),
     };
     let found = OUTCOMES.iter().position(|outcome| *outcome == word);

@@ -52,6 +52,12 @@ pub fn truth(process: &Process, at: u64) -> Ruling {
     }
 }
 
+/// A tree was not what is stored, and no disk was at fault.
+pub fn astray(node: &str, leaves: u64, at: u64) -> Ruling {
+    let detail = format!("{node}: {leaves} leaves did not follow the store");
+    Err(Broken::new(PROMISE, at, detail))
+}
+
 /// A comparison that does not end.
 pub fn endless(node: &str, at: u64) -> Ruling {
     let detail = format!("{node} has been comparing for too long");

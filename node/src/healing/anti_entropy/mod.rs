@@ -32,7 +32,7 @@ use super::{
 use crate::{
     api::Output,
     coordinator::status,
-    core::Core,
+    core::{Behind, Core},
     event::Event,
     message::{Class, Message, RpcId},
     replica::{Address, Caller, Change, Done, Job, Refusal},
@@ -159,6 +159,13 @@ impl AntiEntropy {
             .tick(now, core.requests, core.limits.requests_max);
         self.refresh(core);
         self.forest.learn(&core.catalogue);
+        let started = core.started;
+        let led = self.pairs.iter().filter(|((peer, _), _)| core.me < *peer);
+        let agreed = led.map(|((peer, _), pair)| (*peer, pair.agreed.unwrap_or(started)));
+        core.behind = Behind {
+            keys: self.pairs.values().map(|pair| pair.behind).sum(),
+            oldest: agreed.min_by_key(|(_, agreed)| *agreed),
+        };
         if !self.forest.is_built() {
             return;
         }

@@ -315,6 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn a_million_keys_take_less_than_nine_bytes_each() {
+        let mut trie = Trie::default();
+        for (thousand, tokens) in [(1, 0..1_000), (1_000, 1_000..1_000_000_u64)] {
+            for n in tokens {
+                let token = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                trie.add(leaf_of(token ^ (token >> 29)), n + 1);
+            }
+            eprintln!("{thousand} thousand keys: {} KiB", trie.bytes() >> 10);
+        }
+        assert!(trie.bytes() < 9_000_000);
+    }
+
+    #[test]
     fn an_empty_trie_takes_no_blocks_and_an_emptied_one_gives_them_back() {
         let mut trie = Trie::default();
         let empty = trie.bytes();
