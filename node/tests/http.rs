@@ -284,6 +284,8 @@ fn a_kill_is_seen_in_events_status_health_and_metrics() {
     assert!(put.header("retry-after").is_some());
     let samples = web.metrics();
     assert!(1.0 <= samples["quorate_members{state=\"down\"}"]);
+    assert!(1_000_000.0 < samples["process_resident_memory_bytes"]);
+    assert!((samples["quorate_ring_version"] - 1.0).abs() < 0.5);
     let puts = "quorate_requests_total{op=\"put\",outcome=";
     assert!(1.0 <= samples[&format!("{puts}\"ok\"}}")]);
     assert!(1.0 <= samples[&format!("{puts}\"unavailable\"}}")]);

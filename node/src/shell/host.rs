@@ -30,6 +30,7 @@ use super::{
     lane::{Lane, Refused},
     link::Link,
     metrics::{Metrics, Op, Snapshot},
+    process,
     report::report,
     store_thread::Store,
 };
@@ -320,13 +321,14 @@ impl Host {
             }
             Snapshot {
                 in_flight: inner.node.in_flight(),
+                epoch: self.ring.epoch().get(),
                 members,
                 uptime: self.clock.mono().since(Instant::START),
                 disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
                 share: inner.node.background_share(),
             }
         };
-        self.metrics.encode(&snapshot)
+        process::text() + &self.metrics.encode(&snapshot)
     }
 }
 

@@ -128,6 +128,7 @@ pub(super) struct Metrics {
     http: Family<Label, Counter>,
     connections: Family<Label, Gauge>,
     in_flight: Gauge,
+    epoch: Gauge,
     members: Family<Label, Gauge>,
     uptime: Gauge<f64, AtomicU64>,
     disk: Gauge,
@@ -137,6 +138,7 @@ pub(super) struct Metrics {
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) in_flight: usize,
+    pub(super) epoch: u64,
     /// Members up, suspect, down.
     pub(super) members: [usize; 3],
     pub(super) uptime: Duration,
@@ -199,6 +201,7 @@ impl Metrics {
                 "Answers over HTTP, by class of status",
             ),
             connections: family(&mut registry, "quic_connections", "Accepted and alive"),
+            epoch: family_of_one(&mut registry, "ring_version", "Epoch of the ring in force"),
             in_flight: family_of_one(&mut registry, "requests_inflight", "Not answered yet"),
             members: family(&mut registry, "members", "Members by state, as seen here"),
             uptime: family_of_one(&mut registry, "uptime_seconds", "Since the start"),
@@ -251,6 +254,7 @@ impl Metrics {
     pub(super) fn encode(&self, now: &Snapshot) -> String {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.in_flight.set(gauge(now.in_flight));
+        self.epoch.set(i64::try_from(now.epoch).unwrap_or(i64::MAX));
         for (state, count) in ["up", "suspect", "down"].into_iter().zip(now.members) {
             self.members
                 .get_or_create(&[("state", state)])
@@ -334,6 +338,7 @@ mod tests {
         metrics.refused("requests_in_flight");
         let text = metrics.encode(&Snapshot {
             in_flight: 3,
+            epoch: 4,
             members: [2, 0, 1],
             uptime: Duration::from_secs(7),
             disk_bytes: 1,

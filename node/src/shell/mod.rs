@@ -30,6 +30,7 @@ mod http;
 mod lane;
 mod link;
 mod metrics;
+mod process;
 mod report;
 mod store_thread;
 pub(crate) mod telemetry;
