@@ -1,5 +1,11 @@
 //! Stories of replicas that differ and that nobody reads: only the comparison of trees can help.
 
+use bytes::Bytes;
+use quorate_node::{
+    causality::{Context, Coordinated, Minter, OpId, Write, coordinate},
+    store::format::{self, Record},
+};
+use quorate_ring::NodeUuid;
 use quorate_sim::{Options, oracle::merkle, story::Story};
 
 const KEY: u32 = 0;
@@ -154,4 +160,96 @@ fn replicas_that_agree_send_each_other_no_key() {
     let each = (bytes(&story) - start) / 100;
     assert!(each < 1_024, "{each} bytes for a pair that agrees");
     story.end();
+}
+
+/// A record of 100 bytes under its store key.
+fn record_of(minter: &mut Minter, bucket: u64, number: u64) -> (Bytes, Bytes) {
+    let key = format!("key-{number}");
+    let token = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let write = Write {
+        op: OpId {
+            principal: 1,
+            id: u128::from(number),
+        },
+        request_hash: 1,
+        context: Context::default(),
+        value: Some(vec![7; 100].into()),
+        written_at_ms: 1,
+        expires_at_ms: None,
+        now_ms: 1,
+    };
+    let Coordinated::Minted { container, .. } = coordinate(None, minter, write) else {
+        panic!("a fresh minter mints");
+    };
+    let suspect = false;
+    let record = format::encode(bucket, key.as_bytes(), &Record { container, suspect });
+    (format::object_key(token, bucket, key.as_bytes()), record)
+}
+
+#[test]
+#[ignore = "a measurement; it takes a minute and a gigabyte"]
+fn the_cost_of_comparing_a_million_keys() {
+    const MILLION: u64 = 1_000_000;
+    let mut options = Options::calm(40);
+    (options.nodes, options.replicas, options.workload.keys) = (2, 2, 1);
+    let mut story = Story::with(options);
+    let leads = |story: &Story, node: usize| {
+        let machine = story.world.processes[node].machine.as_ref();
+        machine.is_some_and(|node| node.pairs().iter().any(|pair| pair.leads))
+    };
+    let behind = usize::from(leads(&story, 0));
+    let bucket = story.world.layout.bucket.0;
+    let mut minter = Minter::new(NodeUuid::new(99), 1, u64::MAX);
+    for node in 0..2 {
+        story.world.rotted.insert((node, KEY));
+        story.world.crash(node, None);
+    }
+    let mut keys = Vec::new();
+    for number in 0..MILLION {
+        let (key, record) = record_of(&mut minter, bucket, number);
+        for process in &mut story.world.processes {
+            process.disk.overwrite(&key, record.clone());
+        }
+        keys.push(key);
+    }
+    story.world.start(1 - behind);
+    for missing in [0, 1, 100, 10_000] {
+        story.world.crash(behind, None);
+        for key in keys.iter().step_by(37).take(missing) {
+            assert!(story.world.processes[behind].disk.lose(key));
+        }
+        story.world.start(behind);
+        let ready = |story: &Story| {
+            let mut nodes = story.world.processes.iter();
+            nodes.all(|p| p.machine.as_ref().is_some_and(|node| node.is_tree_ready()))
+        };
+        let reading = std::time::Instant::now();
+        while !ready(&story) {
+            story.wait(10);
+        }
+        let reading = reading.elapsed();
+        let cost = |story: &Story| -> (u64, u64) {
+            let leader = story.world.processes[1 - behind].machine.as_ref();
+            let pairs = leader.map(|node| node.pairs()).unwrap_or_default();
+            (pairs[0].moved_keys, pairs[0].moved_bytes)
+        };
+        let (keys, bytes) = cost(&story);
+        let (wall, now) = (std::time::Instant::now(), story.world.now);
+        loop {
+            story.wait(50);
+            let equal = merkle::disagreement(&story.world.processes).is_none();
+            if equal && cost(&story).1 != bytes {
+                break;
+            }
+        }
+        let simulated = (story.world.now - now) / 1_000_000;
+        let (moved, spent) = cost(&story);
+        eprintln!(
+            "{missing} keys differ: {} moved, {} bytes, {simulated} ms with the wait for its turn, \
+             {:?} of a core; reading a node's records took {reading:?}",
+            moved - keys,
+            spent - bytes,
+            wall.elapsed(),
+        );
+    }
 }
