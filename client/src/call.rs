@@ -319,7 +319,8 @@ fn route(request: &Request) -> Route<'_> {
         | Request::Bucket(_)
         | Request::Ring
         | Request::Status
-        | Request::Healing(_) => Route::Any,
+        | Request::Healing(_)
+        | Request::RingChange(_) => Route::Any,
     }
 }
 
@@ -334,7 +335,8 @@ fn bytes_of(request: &Request) -> usize {
         | Request::Bucket(_)
         | Request::Ring
         | Request::Status
-        | Request::Healing(_) => 0,
+        | Request::Healing(_)
+        | Request::RingChange(_) => 0,
     }
 }
 
@@ -351,6 +353,7 @@ fn stamp(request: &mut Request, left: Duration, again: bool) {
         Request::Explain(explain) => explain.timeout_ms = left,
         Request::Bucket(bucket) => bucket.timeout_ms = left,
         Request::Healing(healing) => healing.timeout_ms = left,
+        Request::RingChange(change) => change.timeout_ms = left,
         Request::Ring | Request::Status => {}
     }
 }

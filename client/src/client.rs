@@ -17,7 +17,7 @@ use crate::{
     profile::Profile,
     wire::{
         BucketInfo, BucketOptions, BucketRequest, ErrorBody, ErrorCode, HealingReply,
-        HealingRequest, Request, Response, StatusReply,
+        HealingRequest, Request, Response, RingAnswer, RingRequest, StatusReply,
     },
 };
 
@@ -359,6 +359,31 @@ impl Client {
             return Err(unexpected(&response).into());
         };
         Ok(reply)
+    }
+
+    /// Asks about the ring, or changes it. The client's own limit of time applies.
+    ///
+    /// ```no_run
+    /// # use quorate_client::{*, wire::RingRequest};
+    /// # async fn example(client: Client) -> Result<(), WriteError> {
+    /// let verb = "plan".to_owned();
+    /// let answer = client.change_ring(RingRequest { verb, ..RingRequest::default() }).await?;
+    /// println!("{} changes are staged", answer.staged.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn change_ring(&self, request: RingRequest) -> Result<RingAnswer, WriteError> {
+        let effect = match request.verb.as_str() {
+            "plan" | "transfers" => Effect::Read,
+            _ => Effect::Once,
+        };
+        let response = self
+            .call(Request::RingChange(request), effect, None)
+            .await?;
+        let Response::RingChange(answer) = response else {
+            return Err(unexpected(&response).into());
+        };
+        Ok(*answer)
     }
 
     /// A new random operation id, for a write that may have to be sent again by another process.

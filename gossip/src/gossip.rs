@@ -99,6 +99,24 @@ struct Relay {
     until: Instant,
 }
 
+impl Row {
+    /// Of a node that nobody has heard from.
+    const fn new(now: Instant, node: NodeId) -> Self {
+        Self {
+            update: Update {
+                node,
+                uuid: NodeUuid::new(0),
+                boot: 0,
+                incarnation: 0,
+                state: State::Up,
+            },
+            since: now,
+            heard: now,
+            process: (NodeUuid::new(0), 0),
+        }
+    }
+}
+
 /// Membership as one node sees it.
 #[derive(Debug)]
 pub struct Gossip {
@@ -127,18 +145,6 @@ impl Gossip {
         seed: u64,
         now: Instant,
     ) -> Self {
-        let row = |node| Row {
-            update: Update {
-                node,
-                uuid: NodeUuid::new(0),
-                boot: 0,
-                incarnation: 0,
-                state: State::Up,
-            },
-            since: now,
-            heard: now,
-            process: (NodeUuid::new(0), 0),
-        };
         let peers = peers.into_iter().filter(|peer| *peer != me);
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let first = config.probe_interval.mul_f64(rng.random());
@@ -151,7 +157,7 @@ impl Gossip {
                 incarnation: 1,
                 state: State::Up,
             },
-            rows: peers.map(|node| (node, row(node))).collect(),
+            rows: peers.map(|node| (node, Row::new(now, node))).collect(),
             order: VecDeque::new(),
             probe: None,
             relays: BTreeMap::new(),
@@ -161,6 +167,13 @@ impl Gossip {
             number: rng.random::<u64>() >> 1,
             outputs: VecDeque::new(),
             rng,
+        }
+    }
+
+    /// Another node is to be watched from now on.
+    pub fn add(&mut self, now: Instant, node: NodeId) {
+        if node != self.me.node {
+            self.rows.entry(node).or_insert_with(|| Row::new(now, node));
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Response};
 use quorate_gossip::{Gossip, Instant, State};
-use quorate_ring::{NodeId, Ring, Token};
+use quorate_ring::{Decree, Member, NodeId, Ring, Token};
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
@@ -24,6 +24,7 @@ use crate::{
     healing::governor::Governor,
     limits::Limits,
     message::{Class, Message, RpcId},
+    node::RingNews,
     peers::Peers,
     replica::{Address, Caller, Done, Job, OpKey, Replica},
     store::format::{self, Record},
@@ -83,7 +84,15 @@ pub(crate) struct Behind {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) me: NodeId,
+    /// What is agreed on.
+    pub(crate) decree: Arc<Decree>,
+    /// The ring that reads ask.
     pub(crate) ring: Arc<Ring>,
+    /// The other ring that writes need, while a change is under way.
+    pub(crate) other: Option<Arc<Ring>>,
+    /// Nodes that have joined the cluster and are not in the ring.
+    pub(crate) outsiders: BTreeMap<NodeId, Member>,
+    pub(crate) ring_news: VecDeque<RingNews>,
     pub(crate) cluster: u128,
     pub(crate) cluster_name: String,
     pub(crate) context_key: ContextKey,
@@ -167,9 +176,31 @@ impl Core {
     }
 
     pub(crate) fn name(&self, node: NodeId) -> String {
-        self.ring
+        self.decree
             .member(node)
             .map_or_else(|| node.to_string(), |member| member.name.clone())
+    }
+
+    /// True for members of the ring, and for nodes that have joined and own nothing yet.
+    pub(crate) fn knows(&self, node: NodeId) -> bool {
+        self.decree.member(node).is_some() || self.outsiders.contains_key(&node)
+    }
+
+    /// The key's replicas in the other ring, whose quorum a write needs as well; none if there is
+    /// no other, or it does not differ.
+    pub(crate) fn others(&self, address: &Address, n: u8) -> Vec<NodeId> {
+        let token = Token::new(address.token);
+        let Some(other) = self.other.as_ref().filter(|_| self.decree.moved(token)) else {
+            return Vec::new();
+        };
+        other.preference(token).owners(usize::from(n)).to_vec()
+    }
+
+    /// The key's replicas in the ring that reads ask.
+    pub(crate) fn owners(&self, address: &Address) -> Vec<NodeId> {
+        let n = self.catalogue.replicas(address.bucket).unwrap_or(0);
+        let preference = self.ring.preference(Token::new(address.token));
+        preference.owners(usize::from(n)).to_vec()
     }
 
     pub(crate) fn names(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<String> {
@@ -292,6 +323,23 @@ impl Core {
             for op in repair.waiting {
                 self.notices.push_back((op, Notice::Repaired(from)));
             }
+        }
+        true
+    }
+
+    /// Sends a repair again that was refused under an older ring. False if it is not one.
+    pub(crate) fn resend_repair(&mut self, to: NodeId, rpc: RpcId) -> bool {
+        let Some(address) = self.repair_rpcs.get(&(to, rpc)).cloned() else {
+            return false;
+        };
+        if let Some(repair) = self.repairs.get(&(address.clone(), to)) {
+            let record = Record {
+                container: repair.container.clone(),
+                suspect: false,
+            };
+            let bytes = format::encode(address.bucket.0, &address.key, &record);
+            let message = self.replicate(&address, rpc, &bytes);
+            self.send(to, Class::Data, message);
         }
         true
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_gossip::Event as MembershipEvent;
-use quorate_ring::NodeId;
+use quorate_ring::{NodeId, Phase, RingEpoch};
 
 use crate::{
     causality::{Dot, OpId, Rule},
@@ -84,6 +84,25 @@ pub enum Event {
     TreeCorrected {
         /// In so many leaves.
         leaves: u64,
+    },
+    /// A decree about the ring was adopted.
+    RingChanged {
+        /// Its number.
+        epoch: RingEpoch,
+        /// The step of the change.
+        phase: Phase,
+        /// Identifies it and all before it.
+        hash: u128,
+    },
+    /// Two decrees claim one epoch: some change was forced that was not lost. A person must look.
+    RingFork {
+        /// The epoch.
+        epoch: RingEpoch,
+    },
+    /// An operator changed the ring without a majority.
+    RingForced {
+        /// What, and who.
+        note: String,
     },
     /// The store failed; the node must stop and exit non-zero.
     StoreFailed {

@@ -17,6 +17,7 @@
 //! 9. The simulator runs product code, never a mock of it.
 //! 10. Formats on wire and disk carry a version and have golden tests.
 
+pub mod agreement;
 pub mod api;
 pub mod bucket;
 pub mod causality;
@@ -37,6 +38,7 @@ pub mod node;
 mod peers;
 mod replica;
 pub mod request;
+pub mod ring_message;
 #[cfg(feature = "shell")]
 pub mod shell;
 pub mod store;

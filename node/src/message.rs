@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quorate_client::wire::{NodeStatus, Response, WriteRequest};
 use quorate_ring::RingEpoch;
 
-use crate::healing::message::TreeMessage;
+use crate::{healing::message::TreeMessage, ring_message::RingMessage};
 
 /// Names one question of one node; the answer carries it back. Unique per process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,6 +158,8 @@ pub enum Message {
     Scan {
         /// Carried back in [`Message::Scanned`].
         id: RpcId,
+        /// The sender's ring.
+        epoch: RingEpoch,
         /// The bucket.
         bucket: BucketId,
         /// First token wanted.
@@ -218,6 +220,13 @@ pub enum Message {
         id: RpcId,
         /// Question or answer.
         body: TreeMessage,
+    },
+    /// About the ring.
+    Ring {
+        /// Names a question; zero where there is none.
+        id: RpcId,
+        /// What is said.
+        message: RingMessage,
     },
     /// Membership.
     Gossip(quorate_gossip::Message),

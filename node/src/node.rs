@@ -5,9 +5,15 @@
 
 mod catalogue;
 mod healing;
+mod moving;
 mod recovery;
+mod ring;
+mod staging;
 mod view;
+mod voting;
 
+pub(crate) use moving::RingNews;
+pub use ring::{META_DECREE_KEY, StoredRing};
 pub use view::Gauges;
 
 use std::{
@@ -23,7 +29,10 @@ use quorate_ring::{NodeId, Ring};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
-use self::catalogue::CatalogueWaiter;
+use self::{
+    catalogue::CatalogueWaiter,
+    ring::{Desk, rings},
+};
 use crate::{
     api::{Moment, Output, RequestId},
     bucket::{BadCatalogue, Catalogue},
@@ -46,8 +55,10 @@ use crate::{
 pub struct Options {
     /// This node's own id.
     pub me: NodeId,
-    /// The ring in force.
+    /// The ring with which the cluster was founded; not looked at if a decree is stored.
     pub ring: Arc<Ring>,
+    /// What the store holds about the ring.
+    pub stored_ring: StoredRing,
     /// Id of the cluster.
     pub cluster: u128,
     /// Name of the cluster, for people.
@@ -86,6 +97,7 @@ pub struct Node {
     /// Damaged records whose replicas are being asked what they held.
     recoveries: BTreeMap<Address, OpKey>,
     healing: Box<dyn Mechanism>,
+    desk: Desk,
     next_compare: Instant,
     ready: bool,
     draining: bool,
@@ -99,7 +111,8 @@ impl Node {
     ///
     /// If the stored catalogue cannot be read.
     pub fn new(options: Options, now: Moment) -> Result<Self, BadCatalogue> {
-        let ring = options.ring;
+        let decree = options.stored_ring.in_force(&options.ring);
+        let (ring, other) = rings(&decree);
         let mut catalogue = Catalogue::founding(ring.replicas_max());
         if let Some(stored) = &options.catalogue {
             catalogue.merge(&Catalogue::from_bytes(stored)?);
@@ -110,7 +123,7 @@ impl Node {
             options.gossip,
             options.me,
             (identity.uuid, identity.boot),
-            ring.members().iter().map(|member| member.id),
+            decree.concerned(),
             dice.random(),
             now.mono,
         );
@@ -118,7 +131,11 @@ impl Node {
         let replica = Replica::new(identity, options.durable_writes, &limits);
         let core = Core {
             me: options.me,
+            decree,
             ring,
+            other,
+            ring_news: VecDeque::new(),
+            outsiders: BTreeMap::new(),
             cluster: options.cluster,
             cluster_name: options.cluster_name,
             context_key: options.context_key,
@@ -145,9 +162,11 @@ impl Node {
             next_op: dice.random::<u64>() >> 1,
             rng: dice,
         };
+        let desk = Desk::new(options.stored_ring, &core.decree, core.me, now.mono);
         let mut node = Self {
             healing: Box::new(AntiEntropy::new(&core)),
             core,
+            desk,
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
             scans: BTreeMap::new(),
@@ -183,7 +202,8 @@ impl Node {
             | Request::Bucket(_)
             | Request::Ring
             | Request::Status
-            | Request::Healing(_) => 0,
+            | Request::Healing(_)
+            | Request::RingChange(_) => 0,
         };
         match self.admit(bytes) {
             Ok(()) => {
@@ -220,7 +240,7 @@ impl Node {
     /// A peer says something.
     pub fn handle_message(&mut self, now: Moment, from: NodeId, message: Message) {
         self.core.now = now;
-        if self.core.ring.member(from).is_none() || self.failed {
+        if !self.core.knows(from) || self.failed {
             return;
         }
         if !matches!(message, Message::Gossip(_)) {
@@ -231,7 +251,14 @@ impl Node {
     }
 
     fn receive(&mut self, from: NodeId, message: Message) {
+        if self.admits(from, &message) {
+            self.route(from, message);
+        }
+    }
+
+    fn route(&mut self, from: NodeId, message: Message) {
         match message {
+            Message::Ring { id, message } => self.ring_message(from, id, message),
             Message::Forward {
                 id,
                 principal,
@@ -295,12 +322,13 @@ impl Node {
                 self.answer(from, id, Answer::Other(Box::new(message)));
             }
             Message::Tree { id, body } => self.tree_message(from, id, body),
-            Message::Gossip(message) => {
-                self.core
-                    .gossip
-                    .handle_message(self.core.now.mono, from, message);
-            }
+            Message::Gossip(message) => self.gossip_message(from, message),
         }
+    }
+
+    fn gossip_message(&mut self, from: NodeId, message: quorate_gossip::Message) {
+        let now = self.core.now.mono;
+        self.core.gossip.handle_message(now, from, message);
     }
 
     fn report(&mut self, from: NodeId, id: RpcId, catalogue_hash: u64) {
@@ -373,13 +401,14 @@ impl Node {
             Completion::Written { ticket, durable } => {
                 if let Some(waiter) = self.catalogue_writes.remove(&ticket) {
                     self.catalogue_stored(waiter);
-                } else {
+                } else if !self.ring_stored(ticket) {
                     self.core.replica.handle_written(ticket, durable);
                 }
             }
             Completion::Full { ticket } => {
                 self.core.event(Event::Refused { limit: "disk_full" });
-                if self.catalogue_writes.remove(&ticket).is_none() {
+                if self.catalogue_writes.remove(&ticket).is_none() && !self.ring_not_stored(ticket)
+                {
                     self.core.replica.handle_full(ticket);
                 }
             }
@@ -388,7 +417,9 @@ impl Node {
                 items,
                 more,
             } => {
-                if !self.healing.scanned(&mut self.core, ticket, &items, more)
+                let items = self.ring_scanned(ticket, items, more);
+                if let Some(items) = items
+                    && !self.healing.scanned(&mut self.core, ticket, &items, more)
                     && let Some(mut scan) = self.scans.remove(&ticket)
                     && let Some(command) = scan.handle(&mut self.core, ticket, items, more)
                 {
@@ -423,6 +454,9 @@ impl Node {
         if self.healing.poll_timeout() <= now.mono {
             self.healing.timeout(&mut self.core);
         }
+        if self.ring_wakes() <= now.mono {
+            self.ring_timeout();
+        }
         if self.next_compare <= now.mono {
             self.core.expire_repairs();
             self.compare_catalogues(false);
@@ -438,6 +472,7 @@ impl Node {
         }
         let next = self.next_compare.min(self.core.gossip.poll_timeout());
         let next = next.min(self.healing.poll_timeout());
+        let next = next.min(self.ring_wakes());
         Some(
             self.timers
                 .first()
@@ -520,6 +555,8 @@ impl Node {
                 }
             } else if let Some(message) = self.core.loopback.pop_front() {
                 self.receive(self.core.me, message);
+            } else if let Some(news) = self.core.ring_news.pop_front() {
+                self.ring_news(news);
             } else if let Some(damage) = self.core.replica.poll_damaged() {
                 self.healing.doubted(damage.address().token);
                 self.recover(damage);
@@ -558,6 +595,10 @@ impl Node {
             Caller::Tree(task) => self.healing.done(&mut self.core, task, address, done),
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
             Caller::Peer(node, id) => {
+                let counts = !matches!(done, Done::Stored { .. });
+                if !counts && self.is_fenced(node, id, address) {
+                    return self.refuse_stale(node, id);
+                }
                 let message = match done {
                     Done::Read(held) => crate::replica::fetched(id, &held, &self.core.replica),
                     Done::Stored { durable: true } => replicated(id, Verdict::Durable),

@@ -11,6 +11,8 @@
 //!
 //! Not decided here: who may ask, how many copies are enough, where a key lives.
 
+mod handover;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::RangeInclusive,
@@ -153,6 +155,9 @@ pub(crate) enum Job {
     Read,
     Apply(Merge),
     Coordinate(Box<Intent>),
+    /// Delete the record if it is still this one and nothing is under way with it: it belongs to
+    /// others, and they have it.
+    Drop(Bytes),
 }
 
 /// A state to merge into what is held.
@@ -196,7 +201,7 @@ pub(crate) enum Done {
 #[derive(Debug)]
 struct InFlight {
     ticket: Ticket,
-    state: Arc<Stored>,
+    state: Held,
     callers: Vec<Caller>,
 }
 
@@ -305,6 +310,11 @@ impl Replica {
             .take_while(move |(address, _)| address.token <= *tokens.end())
             .filter(|(_, entry)| !entry.loading)
             .map(|(address, entry)| (address, &entry.durable))
+    }
+
+    /// True if a completed write is on disk for good.
+    pub(crate) const fn writes_are_durable(&self) -> bool {
+        self.durable_writes
     }
 
     /// (keys with work, bytes on their way to the store).
@@ -423,7 +433,7 @@ impl Replica {
                 };
                 while let Some(write) = entry.writes.pop_front() {
                     let last = write.ticket == ticket;
-                    let new = Held::Present(write.state);
+                    let new = write.state;
                     let old = std::mem::replace(&mut entry.durable, new.clone());
                     let changed = address.clone();
                     self.changes.push_back(Change {
@@ -509,6 +519,11 @@ impl Replica {
                 }
                 Job::Apply(merge) => self.apply(&mut entry, &address, caller, merge),
                 Job::Coordinate(intent) => self.coordinate(&mut entry, &address, caller, *intent),
+                Job::Drop(record) => {
+                    let idle = !changed && entry.writes.is_empty();
+                    self.drop_record(tickets, &mut entry, &address, caller, (idle, &record));
+                    Waits::No
+                }
             };
             match waits {
                 Waits::No => {}
@@ -527,9 +542,9 @@ impl Replica {
                 },
             }
         }
-        if changed && let Held::Present(state) = &entry.latest {
-            let state = Arc::clone(state);
-            let ticket = self.put(tickets, &address, &state.bytes);
+        if changed && let Held::Present(stored) = &entry.latest {
+            let state = entry.latest.clone();
+            let ticket = self.put(tickets, &address, &stored.bytes);
             entry.writes.push_back(InFlight {
                 ticket,
                 state,
@@ -542,15 +557,18 @@ impl Replica {
     }
 
     fn put(&mut self, tickets: &mut u64, address: &Address, bytes: &Bytes) -> Ticket {
-        let ticket = next_ticket(tickets);
-        let key = address.store_key();
-        let size = key.len() + bytes.len();
-        self.store_bytes += size;
         let write = Write::Put {
             table: Table::Objects,
-            key,
+            key: address.store_key(),
             value: bytes.clone(),
         };
+        self.write(tickets, address, write)
+    }
+
+    fn write(&mut self, tickets: &mut u64, address: &Address, write: Write) -> Ticket {
+        let ticket = next_ticket(tickets);
+        let size = write.bytes();
+        self.store_bytes += size;
         self.commands.push_back(Command::Write {
             ticket,
             writes: vec![write],

@@ -45,12 +45,16 @@ fn needed_role(request: &Request) -> Role {
     match request {
         Request::Put(_) | Request::Delete(_) => Role::Write,
         Request::Bucket(bucket) if !matches!(bucket.verb.as_str(), "show" | "list") => Role::Admin,
+        Request::RingChange(change) if !matches!(change.verb.as_str(), "plan" | "transfers") => {
+            Role::Admin
+        }
         Request::Get(_)
         | Request::Keys(_)
         | Request::Explain(_)
         | Request::Bucket(_)
         | Request::Ring
-        | Request::Status => Role::Read,
+        | Request::Status
+        | Request::RingChange(_) => Role::Read,
         Request::Healing(healing) if healing.verb == "roots" => Role::Read,
         Request::Healing(_) => Role::Admin,
     }
@@ -94,10 +98,11 @@ impl Node {
             }
             Request::Bucket(bucket) => self.begin_bucket(origin, &bucket),
             Request::Healing(healing) => self.begin_healing(origin, &healing),
+            Request::RingChange(change) => self.begin_ring(origin, principal, &change),
             Request::Ring => {
                 let reply = RingReply {
                     ring: self.core.ring.to_bytes().into(),
-                    state: "stable".to_owned(),
+                    state: self.ring_state().to_owned(),
                 };
                 self.core.reply(origin, Response::Ring(reply));
                 Ok(())
@@ -233,9 +238,10 @@ impl Node {
             }
             return Ok(());
         }
-        if matches!(origin, Origin::Peer { .. }) {
-            let message = "this node holds no replica of that key in its ring";
-            return Err(ErrorBody::new(ErrorCode::Unavailable, message));
+        if let Origin::Peer { node, rpc } = origin {
+            // Its ring and ours differ; whichever is older learns the newer one.
+            self.refuse_stale(node, rpc);
+            return Ok(());
         }
         let principal = principal.clone();
         let replicas = plan.replicas;
@@ -282,6 +288,7 @@ impl Node {
         let expires =
             (ttl_ms != 0 && write.value.is_some()).then(|| wall_ms.saturating_add(ttl_ms));
         Ok(Plan {
+            others: self.core.others(&address, info.n),
             address,
             replicas,
             op: OpId {

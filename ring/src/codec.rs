@@ -119,13 +119,13 @@ impl Ring {
     }
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], BadRing> {
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], BadRing> {
     let (head, tail) = bytes.split_first_chunk().ok_or(BadRing::Damaged)?;
     *bytes = tail;
     Ok(*head)
 }
 
-fn take_text<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, BadRing> {
+pub(crate) fn take_text<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, BadRing> {
     let [length] = take(bytes)?;
     let (head, tail) = bytes
         .split_at_checked(usize::from(length))

@@ -98,6 +98,15 @@ impl Ring {
     ///
     /// As [`founding`](Self::founding).
     pub fn successor(&self, members: Vec<Member>) -> Result<Self, RingError> {
+        self.successor_with(members, &BTreeMap::new())
+    }
+
+    /// As [`successor`](Self::successor), where some members have taken the places of others.
+    pub(crate) fn successor_with(
+        &self,
+        members: Vec<Member>,
+        stand_ins: &BTreeMap<NodeId, NodeId>,
+    ) -> Result<Self, RingError> {
         let members = sorted(members)?;
         let length = members.len().min(usize::from(self.replicas_max.max(1)));
         let index: BTreeMap<NodeId, usize> = members
@@ -105,12 +114,18 @@ impl Ring {
             .enumerate()
             .map(|(at, member)| (member.id, at))
             .collect();
+        let place = |id: &NodeId| index.get(stand_ins.get(id).unwrap_or(id)).copied();
         let old = self.lists.chunks(self.length);
-        let old = old
-            .map(|list| list.iter().map(|id| index.get(id).copied()).collect())
-            .collect();
+        let old: Vec<Vec<Option<usize>>> =
+            old.map(|list| list.iter().map(place).collect()).collect();
         let nodes = candidates(&members);
-        let lists = assign::adapt(&nodes, old, length);
+        let lists = if self.places_stay(&members, stand_ins) {
+            // Nobody's share changes, so nothing else may.
+            let list = |list: Vec<Option<usize>>| list.into_iter().flatten().collect();
+            Vec::into_iter(old).map(list).collect()
+        } else {
+            assign::adapt(&nodes, old, length)
+        };
         Ok(Self {
             epoch: RingEpoch::new(self.epoch.get() + 1),
             seed: self.seed,
@@ -121,6 +136,46 @@ impl Ring {
             members,
             length,
         })
+    }
+
+    /// True if every member, or who takes its places, has the same zone and weight.
+    fn places_stay(&self, members: &[Member], stand_ins: &BTreeMap<NodeId, NodeId>) -> bool {
+        let same = |old: &Member| {
+            let id = stand_ins.get(&old.id).unwrap_or(&old.id);
+            let found = members.iter().find(|member| member.id == *id);
+            found.is_some_and(|new| new.zone == old.zone && new.weight == old.weight)
+        };
+        members.len() == self.members.len() && self.members.iter().all(same)
+    }
+
+    /// The same places under twice or half as many partitions; none for other numbers. Where two
+    /// partitions become one, it is where the first of them was.
+    pub(crate) fn resized(&self, partitions: Partitions) -> Option<Self> {
+        let (before, after) = (self.partitions.count(), partitions.count());
+        let lists = self.lists.chunks(self.length);
+        let lists: Vec<NodeId> = if after == 2 * before {
+            lists.flat_map(|list| [list, list].concat()).collect()
+        } else if before == 2 * after {
+            lists.step_by(2).flatten().copied().collect()
+        } else if before == after {
+            self.lists.clone()
+        } else {
+            return None;
+        };
+        Some(Self {
+            partitions,
+            lists,
+            ..self.clone()
+        })
+    }
+
+    /// The same ring under another epoch.
+    #[must_use]
+    pub fn at_epoch(&self, epoch: RingEpoch) -> Self {
+        Self {
+            epoch,
+            ..self.clone()
+        }
     }
 
     /// The number of this ring.

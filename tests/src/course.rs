@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::{
     history::OpIndex,
     options::Options,
-    oracle::{Broken, Ruling, bounds, convergence, durability, idempotence, merkle},
+    oracle::{Broken, Ruling, bounds, convergence, durability, idempotence, merkle, ring},
     process::{Doom, Process},
     world::{Event, World},
 };
@@ -52,6 +52,10 @@ const READ_INTERVAL: u64 = 1_000_000;
 pub fn run(options: Options, print: bool) -> Report {
     let mut world = World::new(options, print);
     world.agenda.plan(SECOND / 10, Event::Operation);
+    if world.options.ring_interval.is_some() {
+        let pause = SECOND / 2 + world.operator.pause();
+        world.agenda.plan(pause, Event::Operator);
+    }
     if let Some(pause) = world.nemesis.pause() {
         world.agenda.plan(pause, Event::Strike);
     }
@@ -165,7 +169,13 @@ impl World {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.workload.waiting() == 0 && self.processes.iter().all(Process::is_ready)
+        let newest = self.rings.newest().epoch;
+        let settled = |process: &Process| {
+            let machine = process.machine.as_ref();
+            process.is_ready()
+                && machine.is_some_and(|node| node.is_settled() && node.decree().epoch == newest)
+        };
+        self.workload.waiting() == 0 && self.processes.iter().all(settled)
     }
 
     /// Reads every key from all its replicas, then gives repairs time to end.
@@ -218,6 +228,13 @@ impl World {
         for process in &self.processes {
             bounds::baseline(&process.name, &merkle::without(process), self.now)?;
         }
+        for (key, owners) in (0_u32..).zip(&self.layout.owners) {
+            let stray = (0..self.processes.len())
+                .find(|node| !owners.contains(node) && self.bytes(*node, key).is_some());
+            if let Some(node) = stray {
+                return Err(ring::stray(&self.processes[node].name, key, self.now));
+            }
+        }
         let mut live: BTreeMap<u32, Vec<OpIndex>> = BTreeMap::new();
         for (key, owners) in (0_u32..).zip(&self.layout.owners) {
             let Some(record) = self.record(owners[0], key) else {
@@ -243,6 +260,7 @@ impl World {
             ("cut", net.cut),
             ("doubled", net.doubled),
             ("client_lost", net.client_lost),
+            ("ring_changes", self.rings.changes()),
         ] {
             faults.insert(name, count);
         }

@@ -3,7 +3,7 @@
 //! An answer is judged at the moment a node gives it, whether or not it ever reaches its client:
 //! what a node has said, it has to stand by.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use quorate_client::wire::{ErrorCode, Response, WriteReply};
@@ -15,6 +15,8 @@ use quorate_node::{
         format::{self, Record},
     },
 };
+
+use quorate_ring::Decree;
 
 use crate::{
     history::{OpIndex, Outcome, Seen, place},
@@ -93,13 +95,33 @@ impl World {
                 self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
                 false
             }
-            NodeEvent::CorruptRecord { .. }
+            NodeEvent::RingFork { .. } => {
+                let detail = format!("{event:?}");
+                self.rule(Err(Broken::new(
+                    "single ring history (W8)",
+                    self.now,
+                    detail,
+                )));
+                false
+            }
+            NodeEvent::RingChanged { .. }
+            | NodeEvent::RingForced { .. }
+            | NodeEvent::CorruptRecord { .. }
             | NodeEvent::ReadRepair { .. }
             | NodeEvent::ManySiblings { .. }
             | NodeEvent::Refused { .. }
             | NodeEvent::Compared { .. }
             | NodeEvent::Membership(_)
             | NodeEvent::Ready => false,
+        }
+    }
+
+    /// A node has adopted a decree about the ring.
+    pub(crate) fn judge_ring(&mut self, decree: &Arc<Decree>) {
+        match self.rings.adopted(decree, self.now) {
+            Ok(true) => self.layout.follow(&decree.ring, self.options.replicas),
+            Ok(false) => {}
+            Err(broken) => self.rule(Err(broken)),
         }
     }
 
@@ -132,7 +154,7 @@ impl World {
                 }
                 Ok(None)
             }
-            (Call::Read(_), Response::Error(_)) => Ok(None),
+            (Call::Read(_), Response::Error(_)) | (Call::Operate, _) => Ok(None),
             (Call::Write(index), Response::Written(reply)) => {
                 let listing = self.listing(self.history.op(*index).key, response)?;
                 self.judge_ack(node, *index, reply)?;
@@ -173,7 +195,10 @@ impl World {
         let shown = seen.map_or(&listing.ops[..], |seen| &seen.ops);
         self.session
             .answered(&mut self.history, read, listing, shown)?;
-        if self.options.replicas < read.r + W_BUCKET && !self.session.is_moot(read) {
+        // What a read shows while data moves, a later one may not show; what was acknowledged, it
+        // does.
+        let lasts = self.rings.is_stable() && !self.session.is_moot(read);
+        if self.options.replicas < read.r + W_BUCKET && lasts {
             for &index in shown {
                 let (history, at) = (&mut self.history, self.now);
                 self.session.established(history, index, W_BUCKET, at);
@@ -203,7 +228,7 @@ impl World {
             op.outcome = Outcome::Acknowledged { at: self.now };
         }
         let mut missing = Vec::new();
-        let mut holders = 0;
+        let mut holders = 0_usize;
         let mut last = None;
         for name in &reply.durable_on {
             let node = self.layout.names.iter().position(|known| known == name);
@@ -213,6 +238,17 @@ impl World {
                 missing.push(name.clone());
             }
         }
+        if self.options.ring_interval.is_some() && !missing.is_empty() {
+            // Who had it and owns it no more may have handed it on; then enough others have it.
+            let all = 0..self.processes.len();
+            holders = all
+                .filter(|node| self.is_on_disk(*node, index, &mut last))
+                .count();
+            if usize::from(w) <= holders {
+                missing.clear();
+            }
+        }
+        let holders = u8::try_from(holders).unwrap_or(u8::MAX);
         // A copy may have been damaged between its sync and this answer: then later reads have
         // one copy less to meet.
         let w = w.min(holders);

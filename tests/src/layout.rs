@@ -29,14 +29,14 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of these keys on these nodes.
+    /// The layout of these keys on the first `members` of these nodes.
     ///
     /// # Panics
     ///
     /// If the product cannot make a ring of the nodes.
     #[must_use]
-    pub fn new(names: &[String], keys: &[Bytes], replicas: u8) -> Self {
-        let ring = found(names);
+    pub fn new(names: &[String], members: usize, keys: &[Bytes], replicas: u8) -> Self {
+        let ring = found(&names[..members]);
         let bucket = Catalogue::founding(ring.replicas_max())
             .find(BUCKET)
             .expect("the default bucket exists from the start");
@@ -76,6 +76,28 @@ impl Layout {
             .expect("the ring has no other members")
     }
 
+    /// The ring is another one now: keys have other replicas. Who was one before may still be named
+    /// by answers that are under way.
+    pub fn follow(&mut self, ring: &Ring, replicas: u8) {
+        for (at, stored) in self.store_keys.iter().enumerate() {
+            let (token, ..) = format::parse_object_key(stored).expect("made here");
+            let preference = ring.preference(Token::new(token));
+            let owners = preference.owners(usize::from(replicas));
+            self.owners[at] = owners.iter().map(|id| self.index(*id)).collect();
+            for node in self.owners[at].clone() {
+                if !self.owner_names[at].contains(&self.names[node]) {
+                    self.owner_names[at].push(self.names[node].clone());
+                }
+            }
+        }
+    }
+
+    /// The members of a ring of these nodes.
+    #[must_use]
+    pub fn member(name: &str) -> Member {
+        Member::new(name, "127.0.0.1:7400", "default", 1).expect("the simulator's names are good")
+    }
+
     /// The ring itself.
     #[must_use]
     pub fn ring(&self) -> Arc<Ring> {
@@ -84,9 +106,7 @@ impl Layout {
 }
 
 fn found(names: &[String]) -> Ring {
-    let members = names.iter().map(|name| {
-        Member::new(name, "127.0.0.1:7400", "default", 1).expect("the simulator's names are good")
-    });
+    let members = names.iter().map(|name| Layout::member(name));
     let partitions = Partitions::new(PARTITIONS).expect("a power of two in range");
     Ring::founding(members.collect(), partitions, TOKEN_SEED, REPLICAS_MAX)
         .expect("a few distinct members make a ring")

@@ -22,6 +22,7 @@ pub mod knobs;
 pub mod layout;
 pub mod nemesis;
 pub mod net;
+pub mod operator;
 pub mod options;
 pub mod oracle;
 pub mod process;

@@ -112,7 +112,7 @@ impl Nemesis {
             classes: enabled(&options.classes, options.extras),
             interval: options.nemesis.interval,
             lasts_max: options.nemesis.lasts_max,
-            nodes: options.nodes,
+            nodes: options.nodes + options.spare,
             keys: options.workload.keys,
             hot_keys: options.workload.hot_keys,
             victim: Rng::new(options.seed, 0x0e32).index(options.nodes),

@@ -204,8 +204,12 @@ pub struct Options {
     pub duration: u64,
     /// Whether messages are encoded and decoded on their way.
     pub encode: bool,
-    /// Nodes.
+    /// Nodes in the founding ring.
     pub nodes: usize,
+    /// Nodes that have joined and own nothing at first.
+    pub spare: usize,
+    /// Mean time between two changes of the ring; none if it never changes.
+    pub ring_interval: Option<u64>,
     /// Replicas of each key.
     pub replicas: u8,
     /// Classes of fault.
@@ -254,7 +258,20 @@ impl Options {
         options.workload.forged = *rng.pick(&[0, 0, 5_000, 50_000]);
         options.workload.hasty = *rng.pick(&[0, 0, 20_000, 200_000]);
         options.limits = limits(&mut rng);
-        options
+        options.with_ring_changes()
+    }
+
+    /// In some runs the ring changes.
+    fn with_ring_changes(mut self) -> Self {
+        let mut rng = Rng::new(self.seed, 0x0903);
+        let classes = &self.classes;
+        // Which replica may be damaged follows from the key's place, which must stay the same.
+        let harmed = classes.bit_rot || classes.silent_loss || classes.misdirected;
+        if !harmed && rng.chance(400_000) {
+            self.spare = 1 + rng.index(3);
+            self.ring_interval = Some(rng.between(300, 3_000) * MS);
+        }
+        self
     }
 
     /// The same run with classes that no seed has by itself. One node's disk is enough for them:
@@ -267,6 +284,7 @@ impl Options {
             self.classes.silent_loss = false;
             self.classes.misdirected = false;
             self.workload.w_min = 2;
+            self.ring_interval = None;
         }
         self
     }
@@ -283,6 +301,8 @@ impl Options {
             duration: 30_000 * MS,
             encode: true,
             nodes: *rng.pick(&[5, 5, 5, 5, 3, 4, 6, 7]),
+            spare: 0,
+            ring_interval: None,
             replicas: 3,
             classes,
             net: net(&mut rng),
@@ -310,6 +330,8 @@ impl Options {
     pub fn calm(seed: u64) -> Self {
         let mut options = Self::first_generation(seed);
         options.nodes = 5;
+        options.spare = 0;
+        options.ring_interval = None;
         options.classes = Classes::default();
         options.net = NetOptions {
             delay_min: 200 * US,

@@ -15,10 +15,10 @@ use quorate_node::{
     identity::{self, META_CATALOGUE_KEY, META_IDENTITY_KEY},
     limits::Limits,
     message::Message,
-    node::{Node, Options as NodeOptions},
+    node::{Node, Options as NodeOptions, StoredRing},
     store::{Command, Completion, Table, Ticket},
 };
-use quorate_ring::{NodeId, NodeUuid, Ring};
+use quorate_ring::{BadRing, Member, NodeId, NodeUuid, Ring};
 
 use crate::{clock::Clock, disk::Disk, oracle::bounds::Level, rng::Rng, workload::Attempt};
 
@@ -116,7 +116,7 @@ impl Process {
     /// # Panics
     ///
     /// If the product refuses a directory that the simulator knows to be sound.
-    pub fn start(&mut self, now: u64, ring: &Arc<Ring>, limits: &Limits) {
+    pub fn start(&mut self, now: u64, ring: &Arc<Ring>, (limits, known): (&Limits, &[Member])) {
         assert!(self.machine.is_none(), "one process per directory");
         let opened = self.disk.reopen();
         self.clock.boot(now);
@@ -129,9 +129,12 @@ impl Process {
                 .expect("the identity on this disk is our own");
         let ticket = Ticket(0);
         self.disk.commit_now(Command::Write { ticket, writes });
+        let read = |key| Ok::<_, BadRing>(self.disk.synced(Table::Meta, key));
+        let stored_ring = StoredRing::read(read).expect("what this disk says of the ring is sound");
         let options = NodeOptions {
             me: self.id,
             ring: Arc::clone(ring),
+            stored_ring,
             cluster: CLUSTER,
             cluster_name: "simulated".to_owned(),
             context_key: ContextKey::new(CONTEXT_SECRET),
@@ -146,8 +149,11 @@ impl Process {
             gossip: GossipConfig::lan(),
             seed: self.rng.word(),
         };
-        let node =
+        let mut node =
             Node::new(options, self.clock.moment(now)).expect("a node starts on a sound directory");
+        for member in known {
+            node.introduce(member.clone());
+        }
         self.machine = Some(Box::new(node));
         self.timer = None;
     }

@@ -91,6 +91,7 @@ pub fn fingerprint(message: &Message) -> u64 {
             name(25, *id, &weight.to_le_bytes())
         }
         Message::Gossip(_) => 15,
+        Message::Ring { id, .. } => name(16, *id, &[]),
     }
 }
 

@@ -35,6 +35,8 @@ pub enum Call {
     Read(Read),
     /// A put or delete.
     Write(OpIndex),
+    /// Something about the ring.
+    Operate,
 }
 
 /// One request of one client to one node.
@@ -101,7 +103,7 @@ impl Workload {
             .collect();
         Self {
             contexts: vec![BTreeMap::new(); work.clients],
-            nodes: options.nodes,
+            nodes: options.nodes + options.spare,
             replicas: options.replicas,
             options: work,
             keys,
@@ -283,7 +285,7 @@ impl Workload {
         u32::try_from(self.options.timeout.as_millis()).expect("budgets are short")
     }
 
-    fn attempt(
+    pub(crate) fn attempt(
         &mut self,
         client: usize,
         target: usize,
@@ -359,6 +361,7 @@ impl Workload {
         let key = match &attempt.call {
             Call::Read(read) => read.key,
             Call::Write(index) => history.op(*index).key,
+            Call::Operate => return,
         };
         // The auditor of the healing phase is nobody's client.
         if let Some(contexts) = self.contexts.get_mut(attempt.client) {
@@ -385,6 +388,7 @@ pub fn versions(response: &Response) -> Option<(&[Version], Option<&Bytes>)> {
         | Response::Ring(_)
         | Response::Status(_)
         | Response::Healing(_)
+        | Response::RingChange(_)
         | Response::Error(_) => None,
     }
 }

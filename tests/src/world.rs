@@ -20,7 +20,7 @@ use quorate_node::{
     store::{Command, memory::Image},
     wire,
 };
-use quorate_ring::{NodeId, Ring};
+use quorate_ring::{Decree, Member, NodeId, Ring};
 
 use crate::{
     agenda::Agenda,
@@ -30,8 +30,9 @@ use crate::{
     layout::Layout,
     nemesis::{Fault, Nemesis},
     net::Network,
+    operator::Operator,
     options::Options,
-    oracle::{Broken, bounds, causality::Causality, session::Session},
+    oracle::{Broken, bounds, causality::Causality, ring::Rings, session::Session},
     process::{Doom, Input, Process, Waiting},
     rng::Rng,
     trace::{Trace, fingerprint},
@@ -68,6 +69,8 @@ pub enum Event {
     Relief(Relief),
     /// Bounds are checked.
     Audit,
+    /// An operator does something about the ring.
+    Operator,
 }
 
 /// A message on its way.
@@ -121,6 +124,10 @@ pub struct World {
     pub trace: Trace,
     /// Where keys live.
     pub layout: Layout,
+    /// The rings there were.
+    pub rings: Rings,
+    /// Who changes them.
+    pub operator: Operator,
     /// The first promise that was broken.
     pub broken: Option<Broken>,
     /// Records damaged from outside: (node, key).
@@ -136,6 +143,7 @@ pub struct World {
     /// What clients heard, if the caller asked for it to be kept.
     pub heard: Option<BTreeMap<u64, Heard>>,
     ring: Arc<Ring>,
+    known: Vec<Member>,
     indexes: BTreeMap<NodeId, usize>,
     principals: Vec<Principal>,
 }
@@ -146,8 +154,10 @@ impl World {
     pub fn new(options: Options, print: bool) -> Self {
         let mut rng = Rng::new(options.seed, 0x3041);
         let workload = Workload::new(&options);
-        let names: Vec<String> = (1..=options.nodes).map(|node| format!("n{node}")).collect();
-        let layout = Layout::new(&names, workload.keys(), options.replicas);
+        let count = options.nodes + options.spare;
+        let names: Vec<String> = (1..=count).map(|node| format!("n{node}")).collect();
+        let layout = Layout::new(&names, options.nodes, workload.keys(), options.replicas);
+        let interval = options.ring_interval.unwrap_or(0);
         let processes: Vec<Process> = (0..)
             .zip(&names)
             .map(|(place, name)| {
@@ -172,12 +182,15 @@ impl World {
                 .zip(&processes)
                 .map(|(index, process)| (process.id, index))
                 .collect(),
-            network: Network::new(options.nodes, options.net.clone(), options.seed),
+            network: Network::new(count, options.net.clone(), options.seed),
             history: History::new(keys),
             session: Session::new(keys, options.replicas),
             causality: Causality::default(),
             nemesis: Nemesis::new(&options),
             trace: Trace::new(print),
+            rings: Rings::new(Decree::founding(Ring::clone(&layout.ring()))),
+            operator: Operator::new(options.seed, interval, names.clone()),
+            known: names.iter().map(|name| Layout::member(name)).collect(),
             ring: layout.ring(),
             broken: None,
             rotted: BTreeSet::new(),
@@ -228,6 +241,7 @@ impl World {
             }
             Event::Disk(node, life) => self.disk(node, life),
             Event::Operation => self.operation(),
+            Event::Operator => self.operate(),
             Event::Strike => self.strike(),
             Event::Fault(fault) => {
                 if self.faulty {
@@ -286,6 +300,12 @@ impl World {
         if let Some(kept) = &mut self.heard {
             kept.entry(serial).or_insert_with(|| heard.clone());
         }
+        if let Heard::Answer(response, _) = &heard
+            && self.faulty
+            && let Some(request) = self.operator.heard(response)
+        {
+            self.ask_ring(request);
+        }
         let next = self.workload.heard(serial, heard, &mut self.history);
         if let Some(attempt) = next {
             self.send_request(attempt);
@@ -298,6 +318,27 @@ impl World {
             let at = self.now + self.workload.pause();
             self.agenda.plan(at, Event::Operation);
         }
+    }
+
+    fn operate(&mut self) {
+        let decree = Arc::clone(self.rings.newest());
+        if let Some(request) = self.operator.ask(&decree) {
+            self.ask_ring(request);
+        }
+        if self.faulty {
+            let at = self.now + self.operator.pause();
+            self.agenda.plan(at, Event::Operator);
+        }
+    }
+
+    /// The operator sends a request to some node.
+    pub fn ask_ring(&mut self, request: Request) {
+        let target = self.operator.target();
+        let client = self.options.workload.clients;
+        let attempt =
+            self.workload
+                .attempt(client, target, OPERATOR_BUDGET, Call::Operate, request);
+        self.send_request(attempt);
     }
 
     /// Some client does something.
@@ -449,7 +490,12 @@ impl World {
                         self.agenda.plan(at, Event::Disk(node, life));
                     }
                 }
-                Output::Event(event) => stops |= self.judge_event(node, &event),
+                Output::Event(event) => {
+                    if matches!(event, quorate_node::event::Event::RingChanged { .. }) {
+                        self.judge_ring(machine.decree());
+                    }
+                    stops |= self.judge_event(node, &event);
+                }
             }
         }
         let process = &mut self.processes[node];
@@ -511,7 +557,8 @@ impl World {
         }
         self.trace
             .line(self.now, format_args!("n{} starts", node + 1));
-        self.processes[node].start(self.now, &self.ring, &self.options.limits);
+        let with = (&self.options.limits, &self.known[..]);
+        self.processes[node].start(self.now, &self.ring, with);
         self.drain(node);
         self.feed(node, Input::Timeout);
     }
@@ -561,6 +608,8 @@ impl World {
     }
 }
 
+/// How long the operator waits for an answer.
+const OPERATOR_BUDGET: u64 = 3_000_000_000;
 const AUDIT_INTERVAL: u64 = 1_000_000_000;
 /// How fast a client notices that nobody listens, or that a connection broke.
 const REFUSAL: u64 = 2_000_000;

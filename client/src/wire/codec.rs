@@ -75,6 +75,7 @@ impl Request {
             Self::Ring => kind::RING,
             Self::Status => kind::STATUS,
             Self::Healing(_) => kind::HEALING,
+            Self::RingChange(_) => kind::RING_CHANGE,
         }
     }
 
@@ -87,6 +88,7 @@ impl Request {
             Self::Keys(body) => frame::append(out, kind, id, body),
             Self::Explain(body) => frame::append(out, kind, id, body),
             Self::Bucket(body) => frame::append(out, kind, id, body),
+            Self::RingChange(body) => frame::append(out, kind, id, body),
             Self::Ring | Self::Status => frame::append(out, kind, id, &Empty {}),
             Self::Healing(body) => frame::append(out, kind, id, body),
         }
@@ -104,6 +106,7 @@ impl Request {
             kind::RING => decode_body(body).map(|Empty {}| Self::Ring)?,
             kind::STATUS => decode_body(body).map(|Empty {}| Self::Status)?,
             kind::HEALING => Self::Healing(decode_body(body)?),
+            kind::RING_CHANGE => Self::RingChange(decode_body(body)?),
             _ => return Err(DecodeError::UnknownKind { kind }),
         })
     }
@@ -122,6 +125,7 @@ impl Response {
             Self::Ring(_) => kind::RING_IS,
             Self::Status(_) => kind::STATUS_IS,
             Self::Healing(_) => kind::HEALING_IS,
+            Self::RingChange(_) => kind::RING_CHANGED,
             Self::Error(_) => kind::ERROR,
         }
     }
@@ -138,6 +142,7 @@ impl Response {
             Self::Ring(body) => frame::append(out, kind, id, body),
             Self::Status(body) => frame::append(out, kind, id, body),
             Self::Healing(body) => frame::append(out, kind, id, body),
+            Self::RingChange(body) => frame::append(out, kind, id, body),
             Self::Error(body) => frame::append(out, kind, id, body),
         }
     }
@@ -155,6 +160,7 @@ impl Response {
             kind::RING_IS => Self::Ring(decode_body(body)?),
             kind::STATUS_IS => Self::Status(decode_body(body)?),
             kind::HEALING_IS => Self::Healing(decode_body(body)?),
+            kind::RING_CHANGED => Self::RingChange(decode_body(body)?),
             kind::ERROR => Self::Error(decode_body(body)?),
             _ => return Err(DecodeError::UnknownKind { kind }),
         })

@@ -43,6 +43,8 @@ pub mod kind {
     pub const STATUS: u16 = 8;
     /// [`Request::Healing`](crate::wire::Request::Healing).
     pub const HEALING: u16 = 23;
+    /// [`Request::RingChange`](crate::wire::Request::RingChange).
+    pub const RING_CHANGE: u16 = 31;
     /// [`Response::Got`](crate::wire::Response::Got).
     pub const GOT: u16 = 101;
     /// [`Response::Written`](crate::wire::Response::Written).
@@ -61,6 +63,8 @@ pub mod kind {
     pub const HEALING_IS: u16 = 123;
     /// [`Response::Error`](crate::wire::Response::Error).
     pub const ERROR: u16 = 108;
+    /// [`Response::RingChange`](crate::wire::Response::RingChange).
+    pub const RING_CHANGED: u16 = 131;
     /// First number of the messages between nodes.
     pub const PEER_FIRST: u16 = 201;
     /// Last number of the messages between nodes.

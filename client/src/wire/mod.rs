@@ -12,6 +12,7 @@ pub mod healing;
 pub mod hello;
 pub mod request;
 pub mod response;
+pub mod ring;
 
 pub use codec::{DecodeError, decode_body};
 pub use error::{ErrorBody, ErrorCode};
@@ -26,3 +27,4 @@ pub use response::{
     BucketInfo, ExplainReply, GetReply, KeyItem, KeysReply, NodeStatus, ReplicaReport, Response,
     RingReply, StatusReply, Version, WriteReply,
 };
+pub use ring::{PlanMove, PlanNode, PlanReply, RingAnswer, RingRequest, TransferRow};

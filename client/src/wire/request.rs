@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::healing::HealingRequest;
+use super::{healing::HealingRequest, ring::RingRequest};
 
 /// One request; the variant is the frame's kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Request {
     Status,
     /// How replicas stand with each other.
     Healing(HealingRequest),
+    /// Ask about the ring, or change it.
+    RingChange(RingRequest),
 }
 
 /// Read a key from `r` replicas.

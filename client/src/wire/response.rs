@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{error::ErrorBody, healing::HealingReply};
+use super::{error::ErrorBody, healing::HealingReply, ring::RingAnswer};
 
 /// One answer; the variant is the frame's kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Response {
     Status(StatusReply),
     /// How replicas stand with each other.
     Healing(HealingReply),
+    /// The ring's state, to every request about it.
+    RingChange(Box<RingAnswer>),
     /// It did not work.
     Error(ErrorBody),
 }

@@ -19,6 +19,7 @@ pub(crate) mod input;
 mod lines;
 pub(crate) mod output;
 mod prompt;
+mod ring;
 mod serve;
 mod session;
 mod shell;
@@ -136,6 +137,21 @@ pub(crate) enum Cluster {
 pub(crate) enum RingCommand {
     /// The ring, one partition, or the nodes of one key.
     Show(admin::RingShow),
+    /// Say what the next ring is to be.
+    #[command(subcommand)]
+    Stage(ring::Stage),
+    /// What the staged changes lead to, and what they cost.
+    Plan,
+    /// Make a plan happen.
+    Commit(ring::Commit),
+    /// Take back what is staged.
+    Unstage,
+    /// Stop a change that is under way, while reads still ask the old ring.
+    Abort,
+    /// How far a change is.
+    Transfers(ring::Transfers),
+    /// Wait until no change is under way; --timeout says how long.
+    Wait,
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
@@ -143,15 +159,6 @@ pub(crate) enum RingCommand {
 /// Commands that are promised and not there yet: by themselves, of `cluster` and of `ring`.
 const LATER: [&str; 5] = ["hints", "scrub", "verify", "drain", "salvage"];
 const LATER_CLUSTER: [&str; 1] = ["check"];
-const LATER_RING: [&str; 7] = [
-    "stage",
-    "plan",
-    "commit",
-    "unstage",
-    "abort",
-    "transfers",
-    "wait",
-];
 
 impl Command {
     /// Why there is no such command, if there is none.
@@ -159,7 +166,7 @@ impl Command {
         let (group, later, words) = match self {
             Self::Other(words) => ("", &LATER[..], words),
             Self::Cluster(Cluster::Other(words)) => ("cluster ", &LATER_CLUSTER[..], words),
-            Self::Ring(RingCommand::Other(words)) => ("ring ", &LATER_RING[..], words),
+            Self::Ring(RingCommand::Other(words)) => ("ring ", &[][..], words),
             Self::Serve(_)
             | Self::Dev(_)
             | Self::Tls(_)
@@ -174,7 +181,16 @@ impl Command {
             | Self::Bucket(_)
             | Self::Repair(_)
             | Self::Cluster(Cluster::Status | Cluster::WaitConverged)
-            | Self::Ring(RingCommand::Show(_)) => return None,
+            | Self::Ring(
+                RingCommand::Show(_)
+                | RingCommand::Stage(_)
+                | RingCommand::Plan
+                | RingCommand::Commit(_)
+                | RingCommand::Unstage
+                | RingCommand::Abort
+                | RingCommand::Transfers(_)
+                | RingCommand::Wait,
+            ) => return None,
         };
         let word = words.first().map_or("", String::as_str);
         if later.contains(&word) {

@@ -11,6 +11,7 @@ use quorate_client::{Client, Options, Profile};
 use super::{
     Cli, Cluster, Command, RingCommand, admin, healing,
     output::{Failure, Out},
+    ring,
 };
 
 /// Whom to talk to, and how long to wait.
@@ -153,14 +154,34 @@ impl Session {
                 let waited = healing::wait_converged(&client, target.timeout, out).await;
                 waited.map(|()| 0)
             }
-            Command::Ring(RingCommand::Show(show)) => show.run(&client, out).await.map(|()| 0),
+            Command::Ring(command) => ring(command, &client, target.timeout, out)
+                .await
+                .map(|()| 0),
             Command::Serve(_)
             | Command::Dev(_)
             | Command::Tls(_)
             | Command::Shell
             | Command::Other(_)
-            | Command::Cluster(Cluster::Other(_))
-            | Command::Ring(RingCommand::Other(_)) => Ok(0),
+            | Command::Cluster(Cluster::Other(_)) => Ok(0),
         }
+    }
+}
+
+async fn ring(
+    command: &RingCommand,
+    client: &Client,
+    timeout: Option<Duration>,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    match command {
+        RingCommand::Show(show) => show.run(client, out).await,
+        RingCommand::Stage(stage) => stage.run(client, out).await,
+        RingCommand::Plan => ring::plan(client, out).await,
+        RingCommand::Commit(commit) => commit.run(client, out).await,
+        RingCommand::Unstage => ring::word(client, "unstage", out).await,
+        RingCommand::Abort => ring::word(client, "abort", out).await,
+        RingCommand::Transfers(transfers) => transfers.run(client, out).await,
+        RingCommand::Wait => ring::wait(client, timeout, out).await,
+        RingCommand::Other(_) => Ok(()),
     }
 }

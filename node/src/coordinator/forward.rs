@@ -16,6 +16,9 @@ use crate::{
     replica::OpKey,
 };
 
+/// How long to wait for the rings of two nodes to become one.
+const AFTER_STALE: Duration = Duration::from_millis(5);
+
 #[derive(Debug)]
 pub(crate) struct ForwardOp {
     key: OpKey,
@@ -83,8 +86,17 @@ impl ForwardOp {
     }
 
     pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
-        let Answer::Forwarded(response) = answer else {
-            return self.wait();
+        let response = match answer {
+            Answer::Forwarded(response) => response,
+            Answer::Stale => {
+                // It has not done it, for certain: it is no replica in its ring.
+                self.tried.retain(|node| *node != from);
+                self.again = core.now.mono + AFTER_STALE;
+                return self.wait();
+            }
+            Answer::Fetched { .. } | Answer::Replicated(_) | Answer::Other(_) => {
+                return self.wait();
+            }
         };
         if !self.tried.contains(&from) {
             return self.wait();
@@ -96,6 +108,17 @@ impl ForwardOp {
         }
         core.reply(self.origin, response);
         Flow::Over
+    }
+
+    /// The ring has changed: another node may have to coordinate.
+    pub(crate) fn replan(&mut self, core: &mut Core) -> Flow {
+        if let Ok(bucket) = core.catalogue.find(&self.write.bucket) {
+            (_, self.replicas) = core.locate(&bucket, &self.write.key);
+        }
+        if self.tried.is_empty() {
+            self.again = core.now.mono;
+        }
+        self.wait()
     }
 
     /// What one replica refused, another may have done.

@@ -49,6 +49,7 @@ impl LocalScan {
             after,
             prefix,
             limit,
+            ..
         } = message
         else {
             return None;

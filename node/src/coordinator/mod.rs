@@ -10,8 +10,11 @@ pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod healing;
 pub(crate) mod local_scan;
+pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod read;
 pub(crate) mod scan;
+pub(crate) mod stage;
 pub(crate) mod status;
 pub(crate) mod write;
 
@@ -41,6 +44,8 @@ pub(crate) enum Answer {
     },
     Replicated(Verdict),
     Forwarded(Box<Response>),
+    /// It was refused: what was asked was planned under another ring.
+    Stale,
     /// Anything that only one kind of operation understands.
     Other(Box<Message>),
 }
@@ -56,6 +61,9 @@ pub(crate) enum Operation {
     Status(Box<status::StatusOp>),
     Healing(Box<healing::HealingOp>),
     Catalogue(Box<catalogue::CatalogueOp>),
+    Stage(Box<stage::StageOp>),
+    Pull(Box<pull::PullOp>),
+    Push(Box<push::PushOp>),
 }
 
 impl Operation {
@@ -76,6 +84,9 @@ impl Operation {
             Self::Status(op) => op.wait(),
             Self::Healing(op) => op.wait(),
             Self::Catalogue(op) => op.wait(),
+            Self::Stage(op) => op.wait(),
+            Self::Pull(op) => op.notice(core, &notice),
+            Self::Push(op) => op.notice(core, &notice),
         }
     }
 
@@ -89,6 +100,9 @@ impl Operation {
             Self::Status(op) => op.answer(core, from, answer),
             Self::Healing(op) => op.answer(core, from, answer),
             Self::Catalogue(op) => op.answer(core, from, answer),
+            Self::Stage(op) => op.answer(core, from, answer),
+            Self::Pull(op) => op.answer(core, from, answer),
+            Self::Push(op) => op.answer(core, from, answer),
         }
     }
 
@@ -103,6 +117,9 @@ impl Operation {
             Self::Status(op) => op.wait(),
             Self::Healing(op) => op.wait(),
             Self::Catalogue(op) => op.wait(),
+            Self::Stage(op) => op.wait(),
+            Self::Pull(op) => op.wait(),
+            Self::Push(op) => op.wait(),
         }
     }
 
@@ -116,6 +133,32 @@ impl Operation {
             Self::Status(op) => op.timeout(core),
             Self::Healing(op) => op.timeout(core),
             Self::Catalogue(op) => op.timeout(core),
+            Self::Stage(op) => op.timeout(core),
+            Self::Pull(op) => op.timeout(core),
+            Self::Push(op) => op.timeout(core),
         }
+    }
+
+    /// The ring has changed: what was planned under the old one is planned anew.
+    pub(crate) fn replan(&mut self, core: &mut Core) -> Flow {
+        match self {
+            Self::Write(op) => op.replan(core),
+            Self::Read(op) => op.replan(core),
+            Self::Forward(op) => op.replan(core),
+            Self::Scan(op) => op.replan(core),
+            Self::Push(op) => op.replan(core),
+            // A transfer belongs to one epoch; whether there is another, the node finds out.
+            Self::Pull(_) => Flow::Over,
+            Self::Explain(_)
+            | Self::Status(_)
+            | Self::Catalogue(_)
+            | Self::Healing(_)
+            | Self::Stage(_) => self.wait(),
+        }
+    }
+
+    /// True if it may still leave a record here that `me` does not own.
+    pub(crate) fn strays(&self, me: NodeId) -> bool {
+        matches!(self, Self::Write(op) if !op.is_owned_by(me))
     }
 }

@@ -246,11 +246,16 @@ impl ReadOp {
     }
 
     pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
-        let Answer::Fetched { state, suspect } = answer else {
-            return self.wait();
-        };
         let Some(Asked::Waiting { sent }) = self.asked.get(&from) else {
             return self.wait();
+        };
+        let (state, suspect) = match answer {
+            Answer::Fetched { state, suspect } => (state, suspect),
+            Answer::Stale => {
+                self.ask(core, from);
+                return self.wait();
+            }
+            Answer::Replicated(_) | Answer::Forwarded(_) | Answer::Other(_) => return self.wait(),
         };
         core.peers.answered(from, core.now.mono.since(*sent));
         match state {
@@ -442,6 +447,31 @@ impl ReadOp {
             )
         };
         self.replicas.iter().filter(|node| **node != me).all(counts)
+    }
+
+    /// The ring has changed: if other nodes have to be asked, the read begins again.
+    pub(crate) fn replan(&mut self, core: &mut Core) -> Flow {
+        let replicas = core.owners(&self.address);
+        if replicas == self.replicas && matches!(self.phase, Phase::Gathering) {
+            return self.wait();
+        }
+        self.replicas = replicas;
+        self.asked.clear();
+        self.phase = Phase::Gathering;
+        self.own_suspect = self.is_recovery();
+        if self.is_recovery() {
+            self.quorum = u8::try_from(self.replicas.len()).unwrap_or(u8::MAX);
+        }
+        let order = core.by_speed(&self.replicas);
+        if order.len() < usize::from(self.quorum) {
+            return self.short(core);
+        }
+        for node in order.into_iter().take(usize::from(self.quorum)) {
+            if node != core.me || !self.is_recovery() {
+                self.ask(core, node);
+            }
+        }
+        self.wait()
     }
 
     /// So many that any later read of a majority meets one of them, also if this one asks more.

@@ -135,6 +135,7 @@ impl ScanOp {
             }
             let message = Message::Scan {
                 id: RpcId(self.key.0),
+                epoch: core.ring.epoch(),
                 bucket: self.bucket.id,
                 first: self.first,
                 last: self.last,
@@ -153,6 +154,10 @@ impl ScanOp {
     }
 
     pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
+        if matches!(answer, Answer::Stale) {
+            self.again = core.now.mono;
+            return self.wait();
+        }
         let Answer::Other(message) = answer else {
             return self.wait();
         };
@@ -235,6 +240,12 @@ impl ScanOp {
             self.first = place.0;
             self.after = Some(place);
         }
+        self.ask(core);
+        self.wait()
+    }
+
+    /// The ring has changed: this step's nodes are asked anew.
+    pub(crate) fn replan(&mut self, core: &mut Core) -> Flow {
         self.ask(core);
         self.wait()
     }

@@ -114,7 +114,7 @@ impl StatusOp {
             cluster_name: core.cluster_name.clone(),
             cluster_id: format!("{:032x}", core.cluster),
             epoch: core.ring.epoch().get(),
-            ring_state: "stable".to_owned(),
+            ring_state: core.decree.phase.as_str().to_owned(),
             nodes,
         };
         core.reply(origin, Response::Status(reply));

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) bucket: Bucket,
     pub(crate) address: Address,
     pub(crate) replicas: Vec<NodeId>,
+    /// The replicas in the other ring of a change: a quorum of them is needed as well.
+    pub(crate) others: Vec<NodeId>,
     pub(crate) op: OpId,
     pub(crate) request_hash: u64,
     pub(crate) context: Context,
@@ -88,15 +90,13 @@ impl WriteOp {
         spawn: &mut Vec<(OpKey, Operation)>,
     ) -> Option<Self> {
         let needed = plan.w.max(plan.pw);
-        let up = plan
-            .replicas
-            .iter()
-            .filter(|node| core.is_up(**node))
-            .count();
-        if up < usize::from(needed) {
-            let error = core.unavailable("w", needed, &plan.replicas);
-            core.reply(origin, Response::Error(error));
-            return None;
+        for set in [&plan.replicas, &plan.others] {
+            let up = set.iter().filter(|node| core.is_up(**node)).count();
+            if up < usize::from(needed) && !set.is_empty() {
+                let error = core.unavailable("w", needed, set);
+                core.reply(origin, Response::Error(error));
+                return None;
+            }
         }
         let mut op = Self {
             key,
@@ -228,8 +228,8 @@ impl WriteOp {
     }
 
     fn replicate(&mut self, core: &mut Core) {
-        for node in self.plan.replicas.clone() {
-            if node == core.me {
+        for node in self.holders() {
+            if node == core.me || self.stored.contains(&node) {
                 continue;
             }
             // To one that is thought down too: the thought may be wrong, and nothing waits for it.
@@ -247,6 +247,34 @@ impl WriteOp {
         }
     }
 
+    /// Every node that is to hold the write, once.
+    fn holders(&self) -> Vec<NodeId> {
+        let mut holders = self.plan.replicas.clone();
+        let others = self.plan.others.iter();
+        holders.extend(others.filter(|node| !self.plan.replicas.contains(node)));
+        holders
+    }
+
+    /// True if `me` is one of them.
+    pub(crate) fn is_owned_by(&self, me: NodeId) -> bool {
+        self.plan.replicas.contains(&me) || self.plan.others.contains(&me)
+    }
+
+    /// The ring has changed: other nodes have to hold the write. Those that do already, do.
+    pub(crate) fn replan(&mut self, core: &mut Core) -> Flow {
+        self.plan.replicas = core.owners(&self.plan.address);
+        self.plan.others = core.others(&self.plan.address, self.plan.bucket.info.n);
+        // Who has the write and is not to hold it any more may hand it on at any time.
+        let holders = self.holders();
+        self.stored.retain(|node| holders.contains(node));
+        self.durable.retain(|node| holders.contains(node));
+        if matches!(self.phase, Phase::Replicating { .. }) {
+            self.waiting.clear();
+            self.replicate(core);
+        }
+        self.check(core)
+    }
+
     fn send(&self, core: &mut Core, node: NodeId) {
         if let Phase::Replicating { stored, .. } = &self.phase {
             let message = core.replicate(&self.plan.address, RpcId(self.key.0), &stored.bytes);
@@ -255,8 +283,17 @@ impl WriteOp {
     }
 
     pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
-        let Answer::Replicated(verdict) = answer else {
-            return self.wait();
+        let verdict = match answer {
+            Answer::Replicated(verdict) => verdict,
+            Answer::Stale => {
+                if self.waiting.contains_key(&from) {
+                    self.send(core, from);
+                }
+                return self.wait();
+            }
+            Answer::Fetched { .. } | Answer::Forwarded(_) | Answer::Other(_) => {
+                return self.wait();
+            }
         };
         match verdict {
             Verdict::Durable | Verdict::Stored => {
@@ -280,10 +317,10 @@ impl WriteOp {
 
     /// Acks are counted by node, so a node never counts twice.
     fn count(&mut self, node: NodeId, durable: bool) {
-        assert!(
-            self.plan.replicas.contains(&node),
-            "only replicas are counted"
-        );
+        if !self.is_owned_by(node) {
+            // It was a replica when it was asked.
+            return;
+        }
         self.stored.insert(node);
         if durable {
             self.durable.insert(node);
@@ -294,7 +331,13 @@ impl WriteOp {
         let Phase::Replicating { dot, stored } = &self.phase else {
             return self.wait();
         };
-        if self.stored.len() < usize::from(self.plan.w.max(self.plan.pw)) {
+        let needed = usize::from(self.plan.w.max(self.plan.pw));
+        // Each ring of a change needs its quorum; the two counts are never pooled.
+        let short = |set: &[NodeId]| {
+            let held = set.iter().filter(|node| self.stored.contains(node)).count();
+            held < needed && !set.is_empty()
+        };
+        if self.stored.len() < needed || short(&self.plan.replicas) || short(&self.plan.others) {
             return self.wait();
         }
         let container = &stored.record.container;

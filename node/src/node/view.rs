@@ -4,7 +4,7 @@
 //! Decides nothing.
 
 use quorate_gossip::State;
-use quorate_ring::NodeId;
+use quorate_ring::{MEMBERS_MAX, Member, NodeId, Phase};
 
 use super::Node;
 use crate::message::BucketId;
@@ -30,10 +30,26 @@ impl Node {
         self.draining = true;
     }
 
+    /// True if no change of the ring is under way here, and nothing is left to hand over.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.core.decree.phase == Phase::Stable && self.desk.moves.is_clean()
+    }
+
     /// What gossip thinks of a member.
     #[must_use]
     pub fn member_state(&self, node: NodeId) -> Option<State> {
         self.core.gossip.state(node)
+    }
+
+    /// A node has joined the cluster: it is heard, and may be given a place in the ring.
+    pub fn introduce(&mut self, member: Member) {
+        let core = &mut self.core;
+        let new = core.decree.member(member.id).is_none() && member.id != core.me;
+        if new && core.outsiders.len() < MEMBERS_MAX {
+            core.gossip.add(core.now.mono, member.id);
+            core.outsiders.insert(member.id, member);
+        }
     }
 
     /// The id of a bucket, for tests that look into the store.
@@ -47,6 +63,7 @@ impl Node {
     pub fn gauges(&self) -> Gauges {
         let core = &self.core;
         let (keys, store_bytes) = core.replica.load();
+        let stash = self.desk.stashed();
         let mut gauges = vec![
             (
                 "requests_in_flight",
@@ -67,6 +84,7 @@ impl Node {
             ),
             ("repairs", core.repairs.len(), core.limits.repairs_max),
             ("scans", self.scans.len(), core.limits.scans_max),
+            ("ring_stash", stash.0, stash.1),
             (
                 "recoveries",
                 self.recoveries.len(),

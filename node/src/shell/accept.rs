@@ -159,7 +159,7 @@ impl Acceptor {
         let greeted = async {
             let (mut send, recv) = connection.accept_bi().await?;
             let mut frames = Frames::new(recv);
-            let epoch = host.ring.epoch().get();
+            let epoch = host.ring_epoch();
             frames
                 .welcome(&mut send, host.cluster, &host.name, epoch)
                 .await?;
@@ -176,11 +176,8 @@ impl Acceptor {
 
     async fn peer(&self, connection: &Connection, identity: &Identity) -> Result<(), Refusal> {
         let id = NodeId::of_name(&identity.name);
-        let known = self
-            .host
-            .ring
-            .member(id)
-            .is_some_and(|m| m.name == identity.name);
+        let known = self.links.get(&id);
+        let known = known.is_some_and(|link| link.leads_to(&identity.name));
         if !known || id == self.me {
             connection.close(code(close::ROLE), b"not a member of the ring");
             return Err(Refusal::NotAMember(identity.name.clone()));

@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use quorate_client::{tls::Credentials, transport::EndpointKeys};
-use quorate_ring::{NodeId, NodeUuid, Partitions, Ring};
+use quorate_ring::{BadRing, Member, NodeId, NodeUuid, Partitions, Ring};
 use rustls::crypto::ring::default_provider;
 
 use super::{ServeError, clock::Clock, token::TokenKey};
@@ -25,7 +25,7 @@ use crate::{
     config::{NodeConfig, Problems},
     identity::{self, META_CATALOGUE_KEY, META_IDENTITY_KEY},
     limits::Limits,
-    node::{Node, Options},
+    node::{Node, Options, StoredRing},
     store::{Durability, Engine, FjallEngine, FjallOptions, Opened, Persist, Table, Write},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Booted {
     pub(super) engine: FjallEngine,
     pub(super) credentials: Credentials,
     pub(super) ring: Arc<Ring>,
+    /// Every node to keep a connection to.
+    pub(super) members: Vec<Member>,
     pub(super) me: NodeId,
     pub(super) keys: EndpointKeys,
     pub(super) tokens: TokenKey,
@@ -55,7 +57,8 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
     let ring = founding_ring(config, cluster)?;
     let (mut engine, opened) = FjallEngine::open(&config.data_dir, FjallOptions::default())?;
     report(&config.data_dir, &opened);
-    let ring = stored_ring(config, &engine, ring)?;
+    let founders = ring.members().to_vec();
+    let (ring, stored_ring) = ring_in_force(config, &engine, ring)?;
     let catalogue = read(config, &engine, META_CATALOGUE_KEY)?;
     let lost = opened.amnesia.is_some() || opened.refused.is_some();
     // Unreadable is not absent: a new identity, as after any other loss.
@@ -74,11 +77,7 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         dir: config.data_dir.clone(),
         source,
     })?;
-    writes.push(Write::Put {
-        table: Table::Meta,
-        key: Bytes::from_static(META_RING_KEY),
-        value: ring.to_bytes().into(),
-    });
+    writes.extend(founding_write(&ring, &stored_ring));
     engine
         .commit(&writes, Persist::Now)
         .map_err(|error| ServeError::store(&config.data_dir, &error))?;
@@ -94,6 +93,7 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
     let options = Options {
         me,
         ring: ring.clone(),
+        stored_ring,
         cluster,
         cluster_name: config.cluster.name.clone(),
         context_key: ContextKey::new(blake3::derive_key(CONTEXT_KEY_PURPOSE, &secret)),
@@ -104,14 +104,16 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         gossip: pace(config),
         seed: u64::from_le_bytes(random()?),
     };
-    let node = Node::new(options, clock.now())
+    let mut node = Node::new(options, clock.now())
         .map_err(|error| ServeError::store(&config.data_dir, &error))?;
+    let members = acquaint(&mut node, founders);
     let keys = endpoint_keys(&config.data_dir.join("net.keys"))?;
     Ok(Booted {
         node,
         engine,
         credentials,
         ring,
+        members,
         me,
         keys,
         tokens: TokenKey::of(&secret),
@@ -202,8 +204,47 @@ fn founding_ring(config: &NodeConfig, cluster: u128) -> Result<Ring, ServeError>
     Ok(ring.map_err(|error| problem(&error))?)
 }
 
+fn founding_write(ring: &Ring, stored: &StoredRing) -> Option<Write> {
+    stored.decree().is_none().then(|| Write::Put {
+        table: Table::Meta,
+        key: Bytes::from_static(META_RING_KEY),
+        value: ring.to_bytes().into(),
+    })
+}
+
+/// What node.toml says founded the cluster; since then the members may have agreed on more.
+fn ring_in_force(
+    config: &NodeConfig,
+    engine: &FjallEngine,
+    founders: Ring,
+) -> Result<(Arc<Ring>, StoredRing), ServeError> {
+    let stored = StoredRing::read(|key| read(config, engine, key).map_err(Unread::Store))
+        .map_err(|unread| unread.error(config))?;
+    let ring = match stored.decree() {
+        Some(decree) => Arc::new(decree.reading()),
+        None => founding(config, engine, founders)?,
+    };
+    Ok((ring, stored))
+}
+
+/// Every node of the cluster, in the ring or not.
+fn acquaint(node: &mut Node, founders: Vec<Member>) -> Vec<Member> {
+    let mut members = founders;
+    for member in members.clone() {
+        node.introduce(member);
+    }
+    let decree = node.decree();
+    let agreed = decree.ring.members().iter();
+    for member in agreed.chain(decree.old.iter().flat_map(Ring::members)) {
+        if members.iter().all(|known| known.id != member.id) {
+            members.push(member.clone());
+        }
+    }
+    members
+}
+
 /// The ring in the directory, if there is one: it must be of the same members.
-fn stored_ring(
+fn founding(
     config: &NodeConfig,
     engine: &FjallEngine,
     founding: Ring,
@@ -241,6 +282,27 @@ fn stored_ring(
             dir: config.data_dir.clone(),
             differences,
         })
+    }
+}
+
+/// Why what is stored about the ring cannot be used.
+enum Unread {
+    Store(ServeError),
+    Bad(BadRing),
+}
+
+impl From<BadRing> for Unread {
+    fn from(error: BadRing) -> Self {
+        Self::Bad(error)
+    }
+}
+
+impl Unread {
+    fn error(self, config: &NodeConfig) -> ServeError {
+        match self {
+            Self::Store(error) => error,
+            Self::Bad(error) => ServeError::store(&config.data_dir, &error),
+        }
     }
 }
 

@@ -291,6 +291,11 @@ impl Host {
         self.inner().node.is_ready()
     }
 
+    /// Number of the ring that this node has adopted.
+    pub(super) fn ring_epoch(&self) -> u64 {
+        self.inner().node.decree().epoch.get()
+    }
+
     /// Refuses new requests from here on.
     pub(super) fn refuse_requests(&self) {
         self.inner().node.drain();

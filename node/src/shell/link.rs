@@ -97,6 +97,11 @@ impl Link {
         }
     }
 
+    /// True if it is the way to the node of that name.
+    pub(super) fn leads_to(&self, name: &str) -> bool {
+        self.name == name
+    }
+
     /// Sends a message, or drops it and counts that.
     pub(super) fn send(&self, class: Class, message: &Message, metrics: &Metrics) {
         let (lane, name) = match class {

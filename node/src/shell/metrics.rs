@@ -50,7 +50,8 @@ impl Op {
             | Request::Bucket(_)
             | Request::Ring
             | Request::Status
-            | Request::Healing(_) => Self::Admin,
+            | Request::Healing(_)
+            | Request::RingChange(_) => Self::Admin,
         }
     }
 }
@@ -83,7 +84,8 @@ fn outcome(response: &Response) -> usize {
         | Response::Buckets(_)
         | Response::Ring(_)
         | Response::Status(_)
-        | Response::Healing(_) => return 0,
+        | Response::Healing(_)
+        | Response::RingChange(_) => return 0,
         Response::Error(error) => error.code.as_str(),
     };
     let found = OUTCOMES.iter().position(|outcome| *outcome == word);

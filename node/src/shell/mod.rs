@@ -351,8 +351,7 @@ fn links(
     let cluster = booted.credentials.identity().cluster;
     let hello = Hello::new(cluster, &config.name, booted.ring.epoch().get());
     let others = booted
-        .ring
-        .members()
+        .members
         .iter()
         .filter(|member| member.id != booted.me);
     let links = others.map(|member| {

@@ -71,6 +71,13 @@ pub(super) fn report(event: &Event, ring: &Ring, metrics: &Metrics) {
             metrics.healing.corrected(*leaves);
             tracing::warn!(leaves, "the tree was not what is stored");
         }
+        Event::RingChanged { epoch, phase, .. } => {
+            tracing::info!(%epoch, step = phase.as_str(), "the ring has changed");
+        }
+        Event::RingFork { epoch } => tracing::error!(%epoch, "two rings claim one epoch"),
+        Event::RingForced { note } => {
+            tracing::error!(note, "the ring was changed without a majority");
+        }
         Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
         Event::Ready => tracing::info!("ready"),
     }

@@ -17,7 +17,7 @@ use quorate_client::wire::{
 use quorate_ring::RingEpoch;
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, append_body, gossip, kind, tree};
+use super::{DecodeError, append_body, gossip, kind, ring, tree};
 use crate::message::{
     BucketId, Message, Principal, ReplicaState, Role, RpcId, ScannedKey, Verdict,
 };
@@ -125,6 +125,8 @@ struct After<'a> {
 
 #[derive(Serialize, Deserialize)]
 struct Scan<'a> {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    epoch: u64,
     bucket: u64,
     first: u64,
     last: u64,
@@ -189,6 +191,11 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 fn is_empty(value: &[u8]) -> bool {
     value.is_empty()
 }
@@ -202,6 +209,7 @@ macro_rules! append {
                 append_body($out, kind::$kind, *id, &$body)
             })*
             Message::Tree { id, body } => tree::append(*id, body, $out),
+            Message::Ring { id, message } => ring::append(message, *id, $out),
             Message::Gossip(message) => {
                 append_body($out, kind::GOSSIP, RpcId(0), &gossip::body(message))
             }
@@ -221,7 +229,8 @@ pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), Encode
         Fetched FETCHED { state, suspect } => fetched(state, *suspect);
         Forward FORWARD { principal, budget, write } => forward(principal, *budget, write);
         Forwarded FORWARDED { response } => Forwarded { response: &frame_of(response)? };
-        Scan SCAN { bucket, first, last, after, prefix, limit } => Scan {
+        Scan SCAN { epoch, bucket, first, last, after, prefix, limit } => Scan {
+            epoch: epoch.get(),
             bucket: bucket.0, first: *first, last: *last, prefix, limit: *limit,
             after: after.as_ref().map(|(token, key)| After { token: *token, key }),
         };
@@ -338,6 +347,7 @@ pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, Dec
         kind::SCAN => decode_body::<Scan<'_>>(frame)?.meaning(id, frame),
         kind::SCANNED => decode_body::<Scanned<'_>>(frame)?.meaning(id, frame),
         kind::GOSSIP => Message::Gossip(gossip::decode(frame)?),
+        kind::RING_PREPARE..=kind::RING_PAGE => ring::decode(kind, id, frame)?,
         _ => decode_rare(kind, id, frame)?,
     })
 }
@@ -441,6 +451,7 @@ impl Scan<'_> {
         let after = self.after.as_ref();
         Message::Scan {
             id,
+            epoch: RingEpoch::new(self.epoch),
             bucket: BucketId(self.bucket),
             first: self.first,
             last: self.last,

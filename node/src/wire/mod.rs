@@ -12,6 +12,7 @@ mod body;
 #[cfg(test)]
 mod golden;
 mod gossip;
+mod ring;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -69,6 +70,28 @@ pub mod kind {
     pub const TREE_ROOTS: u16 = 259;
     /// [`Message::Gossip`](super::Message::Gossip).
     pub const GOSSIP: u16 = 230;
+    /// [`RingMessage::Prepare`](crate::ring_message::RingMessage::Prepare).
+    pub const RING_PREPARE: u16 = 270;
+    /// [`RingMessage::Propose`](crate::ring_message::RingMessage::Propose).
+    pub const RING_PROPOSE: u16 = 271;
+    /// [`RingMessage::Voted`](crate::ring_message::RingMessage::Voted).
+    pub const RING_VOTED: u16 = 272;
+    /// [`RingMessage::Decree`](crate::ring_message::RingMessage::Decree).
+    pub const RING_DECREE: u16 = 273;
+    /// [`RingMessage::Stale`](crate::ring_message::RingMessage::Stale).
+    pub const RING_STALE: u16 = 274;
+    /// [`RingMessage::Want`](crate::ring_message::RingMessage::Want).
+    pub const RING_WANT: u16 = 275;
+    /// [`RingMessage::Beat`](crate::ring_message::RingMessage::Beat).
+    pub const RING_BEAT: u16 = 276;
+    /// [`RingMessage::Staged`](crate::ring_message::RingMessage::Staged).
+    pub const RING_STAGED: u16 = 277;
+    /// [`RingMessage::StagedIs`](crate::ring_message::RingMessage::StagedIs).
+    pub const RING_STAGED_IS: u16 = 278;
+    /// [`RingMessage::Pull`](crate::ring_message::RingMessage::Pull).
+    pub const RING_PULL: u16 = 279;
+    /// [`RingMessage::Page`](crate::ring_message::RingMessage::Page).
+    pub const RING_PAGE: u16 = 280;
 }
 
 /// Why bytes are not a message.

@@ -117,6 +117,7 @@ fn rare() -> Vec<Message> {
         },
         Message::Scan {
             id: ID,
+            epoch: RingEpoch::new(0),
             bucket: BucketId(1),
             first: 0,
             last: u64::MAX,

@@ -39,7 +39,7 @@ fn bad_input_is_refused_and_harms_nothing() {
     dev.ok(&["get", "default", "kept", "--pr", "0"]);
     dev.refused(2, "invalid_argument", &["get", "default"]);
     dev.refused(2, "invalid_argument", &["frobnicate"]);
-    dev.refused(2, "not_available_yet", &["ring", "stage", "join", "n4"]);
+    dev.refused(2, "invalid_argument", &["ring", "stage", "join", "n4"]);
     dev.refused(
         2,
         "not_available_yet",

@@ -13,6 +13,7 @@ pub mod idempotence;
 pub mod merkle;
 pub mod outcome;
 pub mod phantom;
+pub mod ring;
 pub mod session;
 
 use std::fmt;

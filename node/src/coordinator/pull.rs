@@ -1,0 +1,213 @@
+//! One transfer: everything that one old owner holds of one range, page by page.
+//!
+//! A page is merged record by record, and the next is asked for when all of it is durable here.
+//! A page that is lost or refused is asked for again. Between pages it rests as long as the last
+//! one took, so that clients get at least half of what the nodes can do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_gossip::Instant;
+use quorate_ring::{NodeId, Token};
+
+use super::{Answer, Flow};
+use crate::{
+    core::{Core, Notice},
+    event::Event,
+    message::{Class, Message, RpcId},
+    node::RingNews,
+    replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal},
+    ring_message::{Item, RingMessage},
+    store::format,
+};
+
+/// The longest rest between two pages.
+const REST_MAX: Duration = Duration::from_millis(100);
+
+/// What to transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) source: NodeId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// A page is on its way.
+    Asking,
+    /// A page is being merged; where it ends.
+    Merging(Bytes),
+    /// The next page is asked for after a rest.
+    Resting,
+}
+
+#[derive(Debug)]
+pub(crate) struct PullOp {
+    key: OpKey,
+    range: Range,
+    after: Bytes,
+    step: Step,
+    outstanding: usize,
+    refused: bool,
+    sent: Instant,
+    again: Instant,
+}
+
+impl PullOp {
+    pub(crate) fn start(core: &mut Core, key: OpKey, range: Range) -> Self {
+        let now = core.now.mono;
+        let mut op = Self {
+            key,
+            range,
+            after: Bytes::new(),
+            step: Step::Asking,
+            outstanding: 0,
+            refused: false,
+            sent: now,
+            again: now,
+        };
+        op.ask(core);
+        op
+    }
+
+    fn ask(&mut self, core: &mut Core) {
+        let message = RingMessage::Pull {
+            epoch: core.ring.epoch(),
+            first: self.range.first,
+            last: self.range.last,
+            after: self.after.clone(),
+        };
+        let id = RpcId(self.key.0);
+        core.send(
+            self.range.source,
+            Class::Bulk,
+            Message::Ring { id, message },
+        );
+        self.step = Step::Asking;
+        self.sent = core.now.mono;
+        self.again = core.now.mono + core.limits.replica_limit_max * 2;
+    }
+
+    pub(crate) fn wait(&self) -> Flow {
+        Flow::Until(self.again)
+    }
+
+    pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
+        let Answer::Other(message) = answer else {
+            return self.wait();
+        };
+        let Message::Ring {
+            message:
+                RingMessage::Page {
+                    after,
+                    items,
+                    next,
+                    error,
+                },
+            ..
+        } = *message
+        else {
+            return self.wait();
+        };
+        if from != self.range.source || after != self.after || self.step != Step::Asking {
+            return self.wait();
+        }
+        if error.is_some() {
+            self.rest(core, REST_MAX * 5);
+            return self.wait();
+        }
+        self.step = Step::Merging(next);
+        self.refused = false;
+        self.again = core.now.mono + core.limits.timeout_max;
+        let mut bytes = 0;
+        for item in items {
+            bytes += item.record.len() as u64;
+            self.merge(core, item);
+        }
+        core.ring_news.push_back(RingNews::Received(bytes));
+        self.check(core)
+    }
+
+    fn merge(&mut self, core: &mut Core, item: Item) {
+        let known = core.catalogue.replicas(item.bucket);
+        if known.is_some_and(|n| !gains(core, item.token, n)) {
+            return;
+        }
+        let Ok(decoded) = format::decode(item.bucket.0, &item.key, &item.record) else {
+            let from = self.range.source;
+            core.event(Event::DamagedMessage { from });
+            self.refused = true;
+            return;
+        };
+        let address = Address {
+            token: item.token,
+            bucket: item.bucket,
+            key: item.key,
+        };
+        let job = Job::Apply(Merge {
+            incoming: decoded.container,
+            bytes: (!decoded.suspect).then_some(item.record),
+            complete: false,
+        });
+        self.outstanding += 1;
+        core.submit_for(Caller::Op(self.key), &address, job);
+    }
+
+    pub(crate) fn notice(&mut self, core: &mut Core, notice: &Notice) -> Flow {
+        match notice {
+            Notice::Local(Done::Stored { .. }) => {}
+            // What cannot be merged has been reported; asking again would not help.
+            Notice::Local(Done::Refused(refusal)) => {
+                self.refused |= matches!(refusal, Refusal::Limit(_));
+            }
+            Notice::Local(_) | Notice::Read(_) | Notice::Repaired(_) => return self.wait(),
+        }
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.check(core)
+    }
+
+    fn check(&mut self, core: &mut Core) -> Flow {
+        let Step::Merging(next) = &self.step else {
+            return self.wait();
+        };
+        if 0 < self.outstanding {
+            return self.wait();
+        }
+        if self.refused {
+            self.rest(core, REST_MAX * 5);
+            return self.wait();
+        }
+        if next.is_empty() {
+            core.ring_news.push_back(RingNews::Pulled(self.key));
+            return Flow::Over;
+        }
+        self.after = next.clone();
+        let took = core.now.mono.since(self.sent);
+        self.rest(core, took.min(REST_MAX));
+        self.wait()
+    }
+
+    fn rest(&mut self, core: &Core, pause: Duration) {
+        self.step = Step::Resting;
+        self.again = core.now.mono + pause;
+    }
+
+    pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
+        if self.again <= core.now.mono && !matches!(self.step, Step::Merging(_)) {
+            self.ask(core);
+        }
+        self.wait()
+    }
+}
+
+/// True if this node becomes an owner of the token that it was not, for a bucket of `n`.
+fn gains(core: &Core, token: u64, n: u8) -> bool {
+    let token = Token::new(token);
+    let owns = |ring: &quorate_ring::Ring| {
+        let owners = ring.preference(token).owners(usize::from(n));
+        owners.contains(&core.me)
+    };
+    let old = core.decree.old.as_ref();
+    owns(&core.decree.ring) && !old.is_some_and(owns)
+}

@@ -1,0 +1,582 @@
+//! A change of the ring on its way: transfers, progress, and the next step.
+//!
+//! A new owner pulls each of its ranges from every old owner that is not given up, and remembers
+//! durably which of these transfers are complete. All members tell each other how far they are; the
+//! next step is proposed by whoever sees that its condition holds, the first voter that is up
+//! before the others. When a ring has become stable, each node hands over what it holds and does
+//! not own, and deletes it once every owner has it on disk.
+//!
+//! Not decided here: how a step is agreed on (`voting`), how one transfer runs (`coordinator`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use quorate_gossip::Instant;
+use quorate_ring::{Decree, NodeId, NodeUuid, Partition, Phase, Ring, RingEpoch, Token};
+use rand::RngExt as _;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Node;
+use crate::{
+    api::Output,
+    coordinator::{
+        Operation,
+        pull::{PullOp, Range},
+        push::PushOp,
+    },
+    message::{BucketId, RpcId},
+    replica::{Address, Caller, Job, OpKey},
+    ring_message::{Item, Progress, RingMessage},
+    store::{Command, Table, Ticket, Unreadable, format},
+};
+
+/// How often members tell each other how far they are during a change.
+const BEAT: Duration = Duration::from_millis(200);
+/// How often one random other is told at other times.
+const REST: Duration = Duration::from_secs(1);
+/// Transfers that run at the same time.
+const PULLS_MAX: usize = 4;
+/// Records that are handed over at the same time.
+const PUSHES_MAX: usize = 64;
+/// Completed transfers that are remembered in one write.
+const SAVE_EVERY: usize = 16;
+const PAGE_ITEMS: usize = 256;
+const PAGE_BYTES: usize = 256 << 10;
+
+/// What a transfer tells the node when it is over.
+#[derive(Debug)]
+pub(crate) enum RingNews {
+    /// A page has been taken in.
+    Received(u64),
+    /// A transfer is complete.
+    Pulled(OpKey),
+    /// A record has been handed over and deleted, or kept because something came in between.
+    Pushed(OpKey),
+}
+
+#[derive(Debug)]
+struct Serving {
+    to: NodeId,
+    id: RpcId,
+    after: Bytes,
+}
+
+#[derive(Debug)]
+struct Sweep {
+    /// The page that is being read.
+    ticket: Option<Ticket>,
+    /// Where the next page begins; none at the end.
+    next: Option<Bytes>,
+    found: usize,
+    pushes: BTreeSet<OpKey>,
+    again: Instant,
+}
+
+/// This node's part in the last change.
+#[derive(Debug)]
+pub(super) struct Moves {
+    epoch: u64,
+    tasks: Vec<Range>,
+    done: BTreeSet<usize>,
+    saved: usize,
+    running: BTreeMap<OpKey, usize>,
+    bytes: u64,
+    serving: BTreeMap<Ticket, Serving>,
+    clean: bool,
+    sweep: Option<Sweep>,
+}
+
+impl Moves {
+    pub(super) fn new(
+        decree: &Decree,
+        me: NodeId,
+        pulled: Option<&Bytes>,
+        clean: Option<&Bytes>,
+    ) -> Self {
+        let epoch = decree.epoch.get();
+        let tasks = tasks(decree, me);
+        let done = pulled.map_or_else(BTreeSet::new, |bytes| read_pulled(bytes, epoch));
+        let named = clean.is_some_and(|bytes| bytes[..] == epoch.to_le_bytes());
+        Self {
+            epoch,
+            saved: done.len(),
+            done: done.into_iter().filter(|at| *at < tasks.len()).collect(),
+            tasks,
+            running: BTreeMap::new(),
+            bytes: 0,
+            serving: BTreeMap::new(),
+            clean: named || decree.old.is_none(),
+            sweep: None,
+        }
+    }
+
+    pub(super) fn pulled_bytes(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(8 + 4 * self.done.len());
+        out.put_u64_le(self.epoch);
+        for at in &self.done {
+            out.put_u32_le(u32::try_from(*at).unwrap_or(u32::MAX));
+        }
+        out.freeze()
+    }
+
+    pub(super) const fn is_clean(&self) -> bool {
+        self.clean
+    }
+
+    fn is_complete(&self) -> bool {
+        self.done.len() == self.tasks.len()
+    }
+}
+
+fn read_pulled(bytes: &Bytes, epoch: u64) -> BTreeSet<usize> {
+    let Some((head, tail)) = bytes.split_first_chunk::<8>() else {
+        return BTreeSet::new();
+    };
+    if u64::from_le_bytes(*head) != epoch {
+        return BTreeSet::new();
+    }
+    let numbers = tail.as_chunks::<4>().0.iter();
+    numbers
+        .map(|bytes| u32::from_le_bytes(*bytes) as usize)
+        .collect()
+}
+
+/// What `me` has to pull: every range it gets, from every old owner that is not given up.
+fn tasks(decree: &Decree, me: NodeId) -> Vec<Range> {
+    let mut tasks = Vec::new();
+    let Some(old) = decree
+        .old
+        .as_ref()
+        .filter(|_| decree.phase == Phase::Moving)
+    else {
+        return tasks;
+    };
+    let finer = if old.partitions().count() < decree.ring.partitions().count() {
+        &decree.ring
+    } else {
+        old
+    };
+    let place = |ring: &Ring, token| {
+        let list = ring.preference(token).owners(usize::MAX);
+        list.iter().position(|node| *node == me)
+    };
+    for partition in (0..finer.partitions().count()).map(Partition) {
+        let tokens = finer.partitions().tokens(partition);
+        let token = Token::new(*tokens.start());
+        let Some(after) = place(&decree.ring, token) else {
+            continue;
+        };
+        if place(old, token).is_some_and(|before| before <= after) {
+            continue;
+        }
+        for source in old.preference(token).owners(usize::MAX) {
+            if *source != me && !decree.dead.contains(source) {
+                tasks.push(Range {
+                    first: *tokens.start(),
+                    last: *tokens.end(),
+                    source: *source,
+                });
+            }
+        }
+    }
+    tasks
+}
+
+impl Node {
+    pub(super) fn ring_wakes(&self) -> Instant {
+        let sweep = self.desk.moves.sweep.as_ref();
+        let sweep = sweep.filter(|sweep| sweep.ticket.is_none() && sweep.pushes.is_empty());
+        let wakes = sweep.map(|sweep| sweep.again);
+        let wakes = wakes.into_iter().chain(self.voting_wakes());
+        wakes.fold(self.desk.next_beat, Instant::min)
+    }
+
+    pub(super) fn ring_timeout(&mut self) {
+        self.voting_timeout();
+        if self.desk.next_beat <= self.core.now.mono {
+            self.beat();
+        }
+        self.carry_on();
+    }
+
+    /// Everything that may be due now.
+    pub(super) fn carry_on(&mut self) {
+        self.start_pulls();
+        self.sweep();
+        self.advance();
+    }
+
+    fn progress(&self) -> Progress {
+        let moves = &self.desk.moves;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Progress {
+            epoch: self.core.decree.epoch.get(),
+            uuid: self.core.replica.identity().uuid.get(),
+            staged: xxh3_64(&self.desk.staged.to_bytes()),
+            done: count(moves.done.len()),
+            total: count(moves.tasks.len()),
+            bytes: moves.bytes,
+            disk_bytes: self.core.disk_bytes,
+            clean: moves.clean,
+            draining: self.draining,
+        }
+    }
+
+    /// How far each member is, ourselves included, as far as they have said under this epoch.
+    pub(super) fn progresses(&self) -> BTreeMap<NodeId, Progress> {
+        let mut all = self.desk.reports.clone();
+        all.insert(self.core.me, self.progress());
+        all
+    }
+
+    fn beat(&mut self) {
+        let core = &mut self.core;
+        let busy = core.decree.phase != Phase::Stable || !self.desk.moves.clean;
+        self.desk.next_beat = core.now.mono + if busy { BEAT } else { REST };
+        let mut peers = core.decree.concerned();
+        peers.extend(core.outsiders.keys().copied());
+        peers.retain(|node| *node != core.me);
+        if !busy && !peers.is_empty() {
+            let one = core.rng.random_range(0..peers.len());
+            peers = vec![peers.swap_remove(one)];
+        }
+        let progress = self.progress();
+        for node in peers {
+            self.send_ring(node, RpcId(0), RingMessage::Beat(progress));
+        }
+    }
+
+    pub(super) fn beaten(&mut self, from: NodeId, progress: Progress) {
+        let ours = self.core.decree.epoch.get();
+        if progress.epoch < ours {
+            return self.send_decree(from);
+        }
+        if ours < progress.epoch {
+            return self.send_ring(from, RpcId(0), RingMessage::Want);
+        }
+        let bytes = self.desk.staged.to_bytes();
+        if xxh3_64(&bytes) != progress.staged {
+            self.send_ring(from, RpcId(0), RingMessage::Staged(bytes.into()));
+        }
+        if self.core.decree.member(from).is_some() {
+            self.desk.reports.insert(from, progress);
+        }
+        self.carry_on();
+    }
+
+    /// Proposes the next step if everybody whose part it needs has done it.
+    fn advance(&mut self) {
+        let decree = std::sync::Arc::clone(&self.core.decree);
+        if decree.phase == Phase::Stable || self.desk.proposing.is_some() {
+            return;
+        }
+        if !self.is_step_done(&decree) {
+            self.desk.ready_since = None;
+            return;
+        }
+        let now = self.core.now.mono;
+        let since = *self.desk.ready_since.get_or_insert(now);
+        let mut up = decree.voters.iter().filter(|v| self.core.is_up(v.node));
+        let rank = up.position(|voter| voter.node == self.core.me);
+        let rank = u32::try_from(rank.unwrap_or(decree.voters.len())).unwrap_or(u32::MAX);
+        if now < since + Duration::from_secs(1).saturating_mul(rank) {
+            return;
+        }
+        let uuid = |node| self.uuid_of(node);
+        let next = if decree.phase == Phase::Moving {
+            decree.switched(uuid)
+        } else {
+            decree.settled(uuid)
+        };
+        self.propose_alone(&next);
+    }
+
+    fn is_step_done(&self, decree: &Decree) -> bool {
+        let reports = self.progresses();
+        decree.concerned().iter().all(|node| {
+            let Some(report) = reports.get(node) else {
+                return false;
+            };
+            let named = decree.voters.iter().find(|voter| voter.node == *node);
+            let same = named.is_none_or(|voter| {
+                voter.uuid == NodeUuid::new(0) || voter.uuid.get() == report.uuid
+            });
+            let pulled = decree.phase != Phase::Moving || report.done == report.total;
+            report.epoch == decree.epoch.get() && same && pulled
+        })
+    }
+
+    fn start_pulls(&mut self) {
+        if self.core.decree.phase != Phase::Moving {
+            return;
+        }
+        while self.desk.moves.running.len() < PULLS_MAX {
+            let moves = &self.desk.moves;
+            let busy: BTreeSet<usize> = moves.running.values().copied().collect();
+            let open = |at: &usize| !moves.done.contains(at) && !busy.contains(at);
+            let up = |at: &usize| self.core.is_up(moves.tasks[*at].source);
+            let Some(at) = (0..moves.tasks.len()).find(|at| open(at) && up(at)) else {
+                return;
+            };
+            let range = moves.tasks[at];
+            let key = self.core.op_key();
+            let op = PullOp::start(&mut self.core, key, range);
+            self.desk.moves.running.insert(key, at);
+            self.run(key, Operation::Pull(Box::new(op)));
+        }
+    }
+
+    pub(super) fn ring_news(&mut self, news: RingNews) {
+        match news {
+            RingNews::Received(bytes) => self.desk.moves.bytes += bytes,
+            RingNews::Pulled(key) => {
+                let moves = &mut self.desk.moves;
+                if let Some(at) = moves.running.remove(&key) {
+                    moves.done.insert(at);
+                    if moves.is_complete() || moves.saved + SAVE_EVERY <= moves.done.len() {
+                        moves.saved = moves.done.len();
+                        self.store_pulled();
+                    }
+                    if self.desk.moves.is_complete() {
+                        self.desk.next_beat = self.core.now.mono;
+                    }
+                }
+                self.start_pulls();
+            }
+            RingNews::Pushed(key) => {
+                if let Some(sweep) = &mut self.desk.moves.sweep {
+                    sweep.pushes.remove(&key);
+                }
+                self.sweep();
+            }
+        }
+    }
+
+    /// A new owner wants what we hold of a range.
+    pub(super) fn serve_pull(&mut self, from: NodeId, id: RpcId, message: RingMessage) {
+        let RingMessage::Pull {
+            first, last, after, ..
+        } = message
+        else {
+            return;
+        };
+        if self.core.limits.scans_max <= self.desk.moves.serving.len() {
+            let error = Some("limit scans is reached".to_owned());
+            let (items, next) = (Vec::new(), Bytes::new());
+            let page = RingMessage::Page {
+                after,
+                items,
+                next,
+                error,
+            };
+            return self.send_ring(from, id, page);
+        }
+        let start = if after.is_empty() {
+            format::object_key(first, 0, b"")
+        } else {
+            after.clone()
+        };
+        let end = last
+            .checked_add(1)
+            .map_or_else(Bytes::new, |end| format::object_key(end, 0, b""));
+        let ticket = self.scan_objects(start, end);
+        let to = from;
+        self.desk
+            .moves
+            .serving
+            .insert(ticket, Serving { to, id, after });
+    }
+
+    fn scan_objects(&mut self, start: Bytes, end: Bytes) -> Ticket {
+        self.core.tickets += 1;
+        let ticket = Ticket(self.core.tickets);
+        self.core.outputs.push_back(Output::Store(Command::Scan {
+            ticket,
+            table: Table::Objects,
+            start,
+            end,
+            items_max: PAGE_ITEMS,
+            bytes_max: PAGE_BYTES,
+        }));
+        ticket
+    }
+
+    /// A page of our own store has come. None if the ticket is not ours.
+    pub(super) fn ring_scanned(
+        &mut self,
+        ticket: Ticket,
+        page: Result<Vec<(Bytes, Bytes)>, Unreadable>,
+        more: bool,
+    ) -> Option<Result<Vec<(Bytes, Bytes)>, Unreadable>> {
+        if let Some(serving) = self.desk.moves.serving.remove(&ticket) {
+            self.send_page(serving, page, more);
+            return None;
+        }
+        let swept = |sweep: &Sweep| sweep.ticket == Some(ticket);
+        if self.desk.moves.sweep.as_ref().is_some_and(swept) {
+            self.swept(page, more);
+            return None;
+        }
+        Some(page)
+    }
+
+    fn send_page(
+        &mut self,
+        serving: Serving,
+        page: Result<Vec<(Bytes, Bytes)>, Unreadable>,
+        more: bool,
+    ) {
+        let Serving { to, id, after } = serving;
+        let mut items = Vec::new();
+        let (mut next, mut error) = (Bytes::new(), None);
+        match page {
+            Err(unreadable) => error = Some(unreadable.reason),
+            Ok(page) => {
+                if more && let Some((key, _)) = page.last() {
+                    next = successor(key);
+                }
+                for (store_key, record) in page {
+                    items.extend(self.readable(&store_key, record));
+                }
+            }
+        }
+        let page = RingMessage::Page {
+            after,
+            items,
+            next,
+            error,
+        };
+        let message = crate::message::Message::Ring { id, message: page };
+        self.core.send(to, crate::message::Class::Bulk, message);
+    }
+
+    /// The record, unless it is damaged: then the other replicas are asked for it, and the new
+    /// owner gets it from them too.
+    fn readable(&mut self, store_key: &Bytes, record: Bytes) -> Option<Item> {
+        let (token, bucket, key) = format::parse_object_key(store_key)?;
+        let bucket = BucketId(bucket);
+        let key = store_key.slice_ref(key);
+        if format::decode(bucket.0, &key, &record).is_err() {
+            let address = Address { token, bucket, key };
+            self.core.submit_for(Caller::Nobody, &address, Job::Read);
+            return None;
+        }
+        Some(Item {
+            bucket,
+            token,
+            key,
+            record,
+        })
+    }
+
+    /// Goes on handing over what does not belong here.
+    fn sweep(&mut self) {
+        let core = &self.core;
+        if core.decree.phase != Phase::Stable || self.desk.moves.clean {
+            return;
+        }
+        let now = core.now.mono;
+        let strays = self.running.values().any(|r| r.operation.strays(core.me));
+        let sweep = self.desk.moves.sweep.get_or_insert(Sweep {
+            ticket: None,
+            next: Some(Bytes::from_static(&[0])),
+            found: 0,
+            pushes: BTreeSet::new(),
+            again: now,
+        });
+        if sweep.ticket.is_some() || !sweep.pushes.is_empty() || now < sweep.again {
+            return;
+        }
+        if let Some(next) = sweep.next.take() {
+            let ticket = self.scan_objects(next, Bytes::new());
+            if let Some(sweep) = &mut self.desk.moves.sweep {
+                sweep.ticket = Some(ticket);
+            }
+            return;
+        }
+        let found = sweep.found;
+        sweep.next = Some(Bytes::from_static(&[0]));
+        sweep.found = 0;
+        sweep.again = now + REST;
+        // What an operation that began under the old ring still leaves here is found next time.
+        if found == 0 && !strays {
+            self.desk.moves.clean = true;
+            self.desk.moves.sweep = None;
+            self.store_clean();
+            self.desk.next_beat = now;
+        }
+    }
+
+    fn swept(&mut self, page: Result<Vec<(Bytes, Bytes)>, Unreadable>, more: bool) {
+        let now = self.core.now.mono;
+        let Some(sweep) = &mut self.desk.moves.sweep else {
+            return;
+        };
+        sweep.ticket = None;
+        let Ok(page) = page else {
+            // The store will not read here; what it holds stays.
+            sweep.found += 1;
+            sweep.again = now + REST;
+            return;
+        };
+        let mut stray = Vec::new();
+        let mut next = None;
+        for (store_key, record) in &page {
+            if PUSHES_MAX <= stray.len() {
+                next = Some(store_key.clone());
+                break;
+            }
+            stray.extend(self.stray(store_key, record));
+        }
+        if next.is_none() && more {
+            next = page.last().map(|(key, _)| successor(key));
+        }
+        let mut pushes = BTreeSet::new();
+        let found = stray.len();
+        for (address, owners, record) in stray {
+            let key = self.core.op_key();
+            let op = PushOp::start(&mut self.core, key, address, owners, record);
+            self.run(key, Operation::Push(Box::new(op)));
+            pushes.insert(key);
+        }
+        if let Some(sweep) = &mut self.desk.moves.sweep {
+            sweep.found += found;
+            sweep.next = next;
+            sweep.pushes = pushes;
+        }
+        self.sweep();
+    }
+
+    /// A record that this node does not own, and who does.
+    fn stray(&self, store_key: &Bytes, record: &Bytes) -> Option<(Address, Vec<NodeId>, Bytes)> {
+        let (token, bucket, key) = format::parse_object_key(store_key)?;
+        let n = self.core.catalogue.replicas(BucketId(bucket))?;
+        let owners = self.core.ring.preference(Token::new(token));
+        let owners = owners.owners(usize::from(n));
+        if owners.contains(&self.core.me) {
+            return None;
+        }
+        let address = Address {
+            token,
+            bucket: BucketId(bucket),
+            key: store_key.slice_ref(key),
+        };
+        Some((address, owners.to_vec(), record.clone()))
+    }
+
+    /// The epoch and the step, for answers.
+    pub(super) fn ring_epoch(&self) -> RingEpoch {
+        self.core.decree.epoch
+    }
+}
+
+/// The smallest key above `key`.
+fn successor(key: &[u8]) -> Bytes {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next.into()
+}

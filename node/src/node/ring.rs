@@ -1,0 +1,483 @@
+//! The ring in force at this node: learned, made durable, adopted, and defended.
+//!
+//! A decree counts here once it is on disk; from then on everything under way is planned anew, and
+//! what was asked under an older epoch is refused wherever the change moves data, also what was
+//! taken in before and is not acknowledged yet. Who asks under a newer epoch waits until we have
+//! fetched it.
+//!
+//! Not decided here: how a decree is chosen (`voting`), and when the next one may be (`moving`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use quorate_gossip::Instant;
+use quorate_ring::{BadRing, Decree, NodeId, Phase, Ring, RingEpoch, Staged, Token};
+
+use super::{Node, moving::Moves, voting::Proposing};
+use crate::{
+    agreement::{Acceptor, Ballot, Vote},
+    api::Output,
+    coordinator::Answer,
+    event::Event,
+    message::{Class, Message, RpcId},
+    replica::{Address, OpKey},
+    ring_message::{Progress, RingMessage},
+    store::{Command, Table, Ticket, Write},
+};
+
+/// Where the decree in force is kept in [`Table::Meta`].
+pub const META_DECREE_KEY: &[u8] = b"decree";
+const META_ACCEPTOR_KEY: &[u8] = b"decree-vote";
+const META_STAGED_KEY: &[u8] = b"decree-staged";
+const META_PULLED_KEY: &[u8] = b"decree-pulled";
+const META_CLEAN_KEY: &[u8] = b"decree-clean";
+/// Messages kept until the ring they were planned under is known here.
+const STASH_MAX: usize = 4_096;
+
+/// What a directory keeps about the ring.
+#[derive(Clone, Debug, Default)]
+pub struct StoredRing {
+    decree: Option<Decree>,
+    acceptor: Option<Bytes>,
+    staged: Option<Staged>,
+    pulled: Option<Bytes>,
+    clean: Option<Bytes>,
+}
+
+impl StoredRing {
+    /// Reads it with `get`, which looks into [`Table::Meta`].
+    ///
+    /// # Errors
+    ///
+    /// If the decree or what is staged is damaged or of a newer release, or `get` fails.
+    pub fn read<E: From<BadRing>>(
+        mut get: impl FnMut(&'static [u8]) -> Result<Option<Bytes>, E>,
+    ) -> Result<Self, E> {
+        let decree = get(META_DECREE_KEY)?;
+        let staged = get(META_STAGED_KEY)?;
+        Ok(Self {
+            decree: decree.map(|bytes| Decree::from_bytes(&bytes)).transpose()?,
+            staged: staged.map(|bytes| Staged::from_bytes(&bytes)).transpose()?,
+            acceptor: get(META_ACCEPTOR_KEY)?,
+            pulled: get(META_PULLED_KEY)?,
+            clean: get(META_CLEAN_KEY)?,
+        })
+    }
+
+    /// The decree in force; that of the founding ring if there has been no other.
+    pub(super) fn in_force(&self, founding: &Ring) -> Arc<Decree> {
+        let stored = self.decree.clone();
+        Arc::new(stored.unwrap_or_else(|| Decree::founding(founding.clone())))
+    }
+
+    /// The decree, if the cluster has had one since it was founded.
+    #[must_use]
+    pub const fn decree(&self) -> Option<&Decree> {
+        self.decree.as_ref()
+    }
+}
+
+/// What happens when a write of the desk is durable.
+#[derive(Debug)]
+pub(super) enum Stored {
+    Vote(NodeId, RpcId, RingEpoch, Ballot, Vote),
+    Decree(Arc<Decree>),
+    Staged(StagedWaiter),
+    Progress,
+}
+
+/// Who waits for staged changes to be durable here.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StagedWaiter {
+    Op(OpKey),
+    Peer(NodeId, RpcId),
+    Nobody,
+}
+
+/// Everything a node keeps about the ring besides the ring itself.
+#[derive(Debug)]
+pub(super) struct Desk {
+    /// None if what was stored is damaged: then this node does not vote on the next epoch.
+    pub(super) acceptor: Option<Acceptor>,
+    pub(super) accepted_since: Option<Instant>,
+    pub(super) proposing: Option<Proposing>,
+    pub(super) round: u64,
+    pub(super) staged: Staged,
+    writes: BTreeMap<Ticket, Stored>,
+    adopting: Option<Arc<Decree>>,
+    pub(super) reports: BTreeMap<NodeId, Progress>,
+    stash: VecDeque<(NodeId, Message)>,
+    /// Writes of peers that were under way when a decree was adopted: their acks do not count.
+    fenced: BTreeSet<(NodeId, RpcId)>,
+    /// Questions that were refused under a ring newer than ours.
+    refused: Vec<(NodeId, RpcId)>,
+    pub(super) moves: Moves,
+    pub(super) next_beat: Instant,
+    pub(super) ready_since: Option<Instant>,
+}
+
+impl Desk {
+    pub(super) fn new(stored: StoredRing, decree: &Decree, me: NodeId, now: Instant) -> Self {
+        let next = decree.epoch.get() + 1;
+        let acceptor = match stored.acceptor.map(|bytes| Acceptor::from_bytes(&bytes)) {
+            None => Some(Acceptor::new(next)),
+            Some(Ok(acceptor)) if acceptor.epoch() < next => Some(Acceptor::new(next)),
+            Some(Ok(acceptor)) => Some(acceptor),
+            Some(Err(_)) => None,
+        };
+        let staged = stored
+            .staged
+            .filter(|staged| decree.epoch <= staged.base())
+            .unwrap_or_else(|| Staged::new(decree.epoch));
+        Self {
+            acceptor,
+            accepted_since: Some(now),
+            proposing: None,
+            round: 0,
+            staged,
+            writes: BTreeMap::new(),
+            adopting: None,
+            reports: BTreeMap::new(),
+            stash: VecDeque::new(),
+            fenced: BTreeSet::new(),
+            refused: Vec::new(),
+            moves: Moves::new(decree, me, stored.pulled.as_ref(), stored.clean.as_ref()),
+            next_beat: now,
+            ready_since: None,
+        }
+    }
+
+    /// (messages that wait for a ring, their maximum).
+    pub(super) fn stashed(&self) -> (usize, usize) {
+        (self.stash.len(), STASH_MAX)
+    }
+}
+
+/// The ring that reads ask, and the other one that writes need.
+pub(super) fn rings(decree: &Decree) -> (Arc<Ring>, Option<Arc<Ring>>) {
+    (Arc::new(decree.reading()), decree.other().map(Arc::new))
+}
+
+impl Node {
+    /// What is agreed on, as far as this node knows.
+    #[must_use]
+    pub fn decree(&self) -> &Arc<Decree> {
+        &self.core.decree
+    }
+
+    pub(super) fn ring_message(&mut self, from: NodeId, id: RpcId, message: RingMessage) {
+        match message {
+            RingMessage::Prepare { epoch, ballot } => self.prepare(from, id, epoch, ballot),
+            RingMessage::Propose {
+                epoch,
+                ballot,
+                value,
+            } => self.accept(from, id, epoch, ballot, value),
+            RingMessage::Voted {
+                epoch,
+                ballot,
+                vote,
+            } => self.voted(from, epoch, ballot, vote),
+            RingMessage::Decree(bytes) => self.learn_bytes(&bytes),
+            RingMessage::Stale(bytes) => self.stale(from, id, &bytes),
+            RingMessage::Want => self.send_decree(from),
+            RingMessage::Beat(progress) => self.beaten(from, progress),
+            RingMessage::Staged(bytes) => self.take_staged(from, id, &bytes),
+            RingMessage::Pull { .. } => self.serve_pull(from, id, message),
+            RingMessage::Page { .. } | RingMessage::StagedIs(_) => {
+                let message = Box::new(Message::Ring { id, message });
+                self.answer(from, id, Answer::Other(message));
+            }
+        }
+    }
+
+    pub(super) fn send_ring(&mut self, to: NodeId, id: RpcId, message: RingMessage) {
+        self.core
+            .send(to, Class::Control, Message::Ring { id, message });
+    }
+
+    pub(super) fn send_decree(&mut self, to: NodeId) {
+        let bytes = self.core.decree.to_bytes().into();
+        self.send_ring(to, RpcId(0), RingMessage::Decree(bytes));
+    }
+
+    /// False if the message must not be acted on under the ring in force: it is kept until the
+    /// ring is known, or refused.
+    pub(super) fn admits(&mut self, from: NodeId, message: &Message) -> bool {
+        let (id, epoch, token) = match message {
+            Message::Replicate {
+                id, epoch, token, ..
+            }
+            | Message::Fetch {
+                id, epoch, token, ..
+            } => (*id, *epoch, Some(*token)),
+            Message::Scan { id, epoch, .. }
+            | Message::Ring {
+                id,
+                message: RingMessage::Pull { epoch, .. },
+            } => (*id, *epoch, None),
+            Message::Ring {
+                message: RingMessage::Prepare { epoch, .. } | RingMessage::Propose { epoch, .. },
+                ..
+            } => {
+                // Votes on an epoch are cast by those who know the one before it.
+                let before = RingEpoch::new(epoch.get().saturating_sub(1));
+                if self.core.decree.epoch < before {
+                    self.postpone(from, message);
+                    return false;
+                }
+                return true;
+            }
+            Message::Forward { .. }
+            | Message::Forwarded { .. }
+            | Message::Replicated { .. }
+            | Message::Fetched { .. }
+            | Message::Scanned { .. }
+            | Message::Catalogue { .. }
+            | Message::CatalogueStored { .. }
+            | Message::Status { .. }
+            | Message::StatusReport { .. }
+            | Message::Ring { .. }
+            | Message::Tree { .. }
+            | Message::Gossip(_) => return true,
+        };
+        let decree = &self.core.decree;
+        if decree.epoch < epoch {
+            self.postpone(from, message);
+            return false;
+        }
+        let good = match token {
+            Some(token) => decree.admits(epoch, Token::new(token)),
+            None => decree.epoch == epoch,
+        };
+        if !good {
+            self.refuse_stale(from, id);
+        }
+        good
+    }
+
+    pub(crate) fn refuse_stale(&mut self, to: NodeId, id: RpcId) {
+        let bytes = self.core.decree.to_bytes().into();
+        let message = RingMessage::Stale(bytes);
+        self.core
+            .send(to, Class::Data, Message::Ring { id, message });
+    }
+
+    /// Keeps a message until we know the ring it belongs to, and asks for that.
+    fn postpone(&mut self, from: NodeId, message: &Message) {
+        if self.desk.stash.len().is_multiple_of(64) {
+            self.send_ring(from, RpcId(0), RingMessage::Want);
+        }
+        if self.desk.stash.len() < STASH_MAX {
+            self.desk.stash.push_back((from, message.clone()));
+        }
+    }
+
+    /// A question of ours was refused.
+    fn stale(&mut self, from: NodeId, id: RpcId, bytes: &Bytes) {
+        let Ok(decree) = Decree::from_bytes(bytes) else {
+            return;
+        };
+        let (theirs, ours) = (decree.epoch, self.core.decree.epoch);
+        if ours < theirs {
+            if self.desk.refused.len() < STASH_MAX {
+                self.desk.refused.push((from, id));
+            }
+            self.learn(Arc::new(decree));
+            return;
+        }
+        if theirs < ours {
+            self.send_decree(from);
+        }
+        self.ask_again(from, id);
+    }
+
+    fn ask_again(&mut self, from: NodeId, id: RpcId) {
+        if !self.core.resend_repair(from, id) {
+            self.answer(from, id, Answer::Stale);
+        }
+    }
+
+    fn learn_bytes(&mut self, bytes: &Bytes) {
+        if let Ok(decree) = Decree::from_bytes(bytes) {
+            self.learn(Arc::new(decree));
+        }
+    }
+
+    /// A decree that was chosen: it is adopted once it is on disk.
+    pub(super) fn learn(&mut self, decree: Arc<Decree>) {
+        let ours = &self.core.decree;
+        let known = self.desk.adopting.as_ref().unwrap_or(ours);
+        if decree.ring.seed() != ours.ring.seed() {
+            return;
+        }
+        if decree.epoch <= known.epoch {
+            let fork = decree.epoch == known.epoch && decree != *known;
+            if fork {
+                self.core.event(Event::RingFork {
+                    epoch: decree.epoch,
+                });
+            }
+            return;
+        }
+        let next = decree.epoch.get() == known.epoch.get() + 1;
+        if next && decree.previous != known.hash() {
+            let epoch = decree.epoch;
+            self.core.event(Event::RingFork { epoch });
+            return;
+        }
+        self.desk.adopting = Some(Arc::clone(&decree));
+        let bytes = decree.to_bytes().into();
+        self.store_ring(META_DECREE_KEY, bytes, Stored::Decree(decree));
+    }
+
+    pub(super) fn store_ring(&mut self, key: &'static [u8], value: Bytes, then: Stored) {
+        self.core.tickets += 1;
+        let ticket = Ticket(self.core.tickets);
+        let write = Write::Put {
+            table: Table::Meta,
+            key: Bytes::from_static(key),
+            value,
+        };
+        let writes = vec![write];
+        self.core
+            .outputs
+            .push_back(Output::Store(Command::Write { ticket, writes }));
+        self.desk.writes.insert(ticket, then);
+    }
+
+    pub(super) fn store_vote(&mut self, then: Stored) {
+        if let Some(acceptor) = &self.desk.acceptor {
+            let bytes = acceptor.to_bytes();
+            self.store_ring(META_ACCEPTOR_KEY, bytes, then);
+        }
+    }
+
+    pub(super) fn store_staged(&mut self, waiter: StagedWaiter) {
+        let bytes = self.desk.staged.to_bytes().into();
+        self.store_ring(META_STAGED_KEY, bytes, Stored::Staged(waiter));
+    }
+
+    pub(super) fn store_pulled(&mut self) {
+        let bytes = self.desk.moves.pulled_bytes();
+        self.store_ring(META_PULLED_KEY, bytes, Stored::Progress);
+    }
+
+    pub(super) fn store_clean(&mut self) {
+        let bytes = Bytes::copy_from_slice(&self.core.decree.epoch.get().to_le_bytes());
+        self.store_ring(META_CLEAN_KEY, bytes, Stored::Progress);
+    }
+
+    /// False if the write was not one of ours.
+    pub(super) fn ring_stored(&mut self, ticket: Ticket) -> bool {
+        let Some(stored) = self.desk.writes.remove(&ticket) else {
+            return false;
+        };
+        match stored {
+            Stored::Vote(to, id, epoch, ballot, vote) => {
+                let message = RingMessage::Voted {
+                    epoch,
+                    ballot,
+                    vote,
+                };
+                self.send_ring(to, id, message);
+            }
+            Stored::Decree(decree) => self.adopt(decree),
+            Stored::Staged(waiter) => self.staged_stored(waiter),
+            Stored::Progress => {}
+        }
+        true
+    }
+
+    /// A write was refused for want of space; it is asked for again by whoever wanted it.
+    pub(super) fn ring_not_stored(&mut self, ticket: Ticket) -> bool {
+        let Some(stored) = self.desk.writes.remove(&ticket) else {
+            return false;
+        };
+        if matches!(stored, Stored::Decree(_)) {
+            self.desk.adopting = None;
+        }
+        true
+    }
+
+    fn adopt(&mut self, decree: Arc<Decree>) {
+        if decree.epoch <= self.core.decree.epoch {
+            return;
+        }
+        let done = |adopting: &mut Arc<Decree>| adopting.epoch <= decree.epoch;
+        self.desk.adopting.take_if(done);
+        let core = &mut self.core;
+        (core.ring, core.other) = rings(&decree);
+        let before = std::mem::replace(&mut core.decree, Arc::clone(&decree));
+        core.event(Event::RingChanged {
+            epoch: decree.epoch,
+            phase: decree.phase,
+            hash: decree.hash(),
+        });
+        let desk = &mut self.desk;
+        desk.fenced.extend(core.replica.peers_waiting());
+        desk.reports.clear();
+        desk.ready_since = None;
+        desk.accepted_since = None;
+        desk.acceptor = Some(Acceptor::new(decree.epoch.get() + 1));
+        desk.moves = Moves::new(&decree, core.me, None, None);
+        if desk.staged.base() < decree.epoch {
+            desk.staged = Staged::new(decree.epoch);
+        }
+        desk.next_beat = core.now.mono;
+        let core = &mut self.core;
+        // Who has left the ring is still in the cluster, and may come back.
+        let gone = before
+            .ring
+            .members()
+            .iter()
+            .chain(before.old.iter().flat_map(Ring::members));
+        for member in gone.filter(|member| decree.member(member.id).is_none()) {
+            core.outsiders.insert(member.id, member.clone());
+        }
+        for node in decree.concerned() {
+            self.core.gossip.add(self.core.now.mono, node);
+            self.core.outsiders.remove(&node);
+        }
+        self.decided(&decree);
+        self.plan_anew();
+        for (from, id) in std::mem::take(&mut self.desk.refused) {
+            self.ask_again(from, id);
+        }
+        for (from, message) in std::mem::take(&mut self.desk.stash) {
+            self.receive(from, message);
+        }
+        self.carry_on();
+    }
+
+    /// Tells every operation that the ring has changed.
+    fn plan_anew(&mut self) {
+        let keys: Vec<OpKey> = self.running.keys().copied().collect();
+        for key in keys {
+            if let Some(running) = self.running.get_mut(&key) {
+                let flow = running.operation.replan(&mut self.core);
+                self.settle(key, flow, None);
+            }
+        }
+    }
+
+    /// True if the ack of a peer's write must not go out: it was taken in under an older ring that
+    /// placed the token elsewhere.
+    pub(super) fn is_fenced(&mut self, node: NodeId, id: RpcId, address: &Address) -> bool {
+        !self.desk.fenced.is_empty()
+            && self.desk.fenced.remove(&(node, id))
+            && self.core.decree.moved(Token::new(address.token))
+    }
+
+    /// The word for the step of the change.
+    pub(crate) fn ring_state(&self) -> &'static str {
+        match self.core.decree.phase {
+            Phase::Stable => Phase::Stable.as_str(),
+            Phase::Moving => Phase::Moving.as_str(),
+            Phase::Switched => Phase::Switched.as_str(),
+        }
+    }
+}

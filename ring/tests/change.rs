@@ -1,0 +1,179 @@
+//! Staged changes, plans and decrees: what is merged, what moves, what is refused.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use proptest::prelude::*;
+use quorate_ring::{
+    Change, Decree, Member, NodeId, NodeUuid, Partitions, Phase, Plan, PlanError, Ring, RingEpoch,
+    Staged, Token,
+};
+
+const ME: NodeId = NodeId::new(1);
+
+fn member(at: usize) -> Member {
+    let address = format!("127.0.0.1:{}", 7400 + at);
+    Member::new(&format!("n{at}"), &address, "z", 1).unwrap()
+}
+
+fn found(count: usize, q: u32) -> Decree {
+    let members = (0..count).map(member).collect();
+    let ring = Ring::founding(members, Partitions::new(q).unwrap(), 7, 5);
+    Decree::founding(ring.unwrap())
+}
+
+fn staged(decree: &Decree, changes: impl IntoIterator<Item = Change>) -> Staged {
+    let mut staged = Staged::new(decree.epoch);
+    for change in changes {
+        assert!(staged.stage(ME, change));
+    }
+    staged
+}
+
+fn uuid(node: NodeId) -> NodeUuid {
+    NodeUuid::new(u128::from(node.get()))
+}
+
+#[test]
+fn a_join_moves_little_more_than_it_must() {
+    for count in [5, 8, 20] {
+        let decree = found(count, 256);
+        let staged = staged(&decree, [Change::Join(member(count))]);
+        let plan = Plan::new(&decree, &staged, 3).unwrap();
+        assert!(plan.moved_share <= 1.10 * plan.minimum_share, "{count}");
+        assert!(plan.moves.iter().all(|step| step.to == member(count).id));
+        let again = Plan::new(&decree, &staged, 3).unwrap();
+        assert_eq!(plan.digest, again.digest);
+    }
+}
+
+#[test]
+fn a_replacement_takes_exactly_the_places_of_the_replaced() {
+    let decree = found(6, 64);
+    let change = Change::Replace("n2".to_owned(), member(9));
+    let plan = Plan::new(&decree, &staged(&decree, [change]), 3).unwrap();
+    let gone = NodeId::of_name("n2");
+    assert!(
+        plan.moves
+            .iter()
+            .all(|step| step.from == gone && step.to == member(9).id)
+    );
+    assert_eq!(plan.held[&gone].0, plan.held[&member(9).id].1);
+}
+
+#[test]
+fn doubling_the_partitions_moves_nothing() {
+    let decree = found(5, 64);
+    let plan = Plan::new(&decree, &staged(&decree, [Change::Resize(128)]), 3).unwrap();
+    assert!(plan.moves.is_empty());
+    let odd = Plan::new(&decree, &staged(&decree, [Change::Resize(512)]), 3);
+    assert_eq!(odd, Err(PlanError::Partitions(512)));
+    let moving = decree.moving(plan.ring, Vec::new(), String::new(), uuid);
+    for token in (0..1000).map(|at| Token::new(u64::MAX / 1000 * at)) {
+        assert!(!moving.moved(token));
+    }
+}
+
+#[test]
+fn nonsense_makes_no_plan() {
+    let decree = found(3, 8);
+    let plan = |change| Plan::new(&decree, &staged(&decree, [change]), 3);
+    let unknown = Change::Leave("n7".to_owned());
+    assert_eq!(plan(unknown), Err(PlanError::NoMember("n7".to_owned())));
+    assert_eq!(
+        plan(Change::Join(member(1))),
+        Err(PlanError::Member("n1".to_owned()))
+    );
+    let nothing = Plan::new(&decree, &Staged::new(decree.epoch), 3);
+    assert_eq!(nothing, Err(PlanError::Nothing));
+    let stale = Staged::new(RingEpoch::new(9));
+    assert_eq!(Plan::new(&decree, &stale, 3), Err(PlanError::Nothing));
+}
+
+#[test]
+fn a_change_goes_through_its_steps_and_chains_their_hashes() {
+    let stable = found(4, 64);
+    let next = stable.ring.successor((0..5).map(member).collect()).unwrap();
+    let moving = stable.moving(next.clone(), Vec::new(), "join n4".to_owned(), uuid);
+    let switched = moving.switched(uuid);
+    let settled = switched.settled(uuid);
+    let aborted = moving.aborted(uuid).unwrap();
+    assert_eq!(moving.previous, stable.hash());
+    assert_eq!(settled.previous, switched.hash());
+    assert_eq!(settled.epoch, RingEpoch::new(4));
+    assert_eq!(moving.reading(), stable.ring.at_epoch(moving.epoch));
+    assert_eq!(moving.other(), Some(next.at_epoch(moving.epoch)));
+    assert_eq!(switched.reading(), next.at_epoch(switched.epoch));
+    assert_eq!(aborted.ring, stable.ring);
+    assert_eq!(switched.aborted(uuid), None);
+    assert_eq!(settled.phase, Phase::Stable);
+    for decree in [&stable, &moving, &switched, &settled, &aborted] {
+        assert_eq!(Decree::from_bytes(&decree.to_bytes()).as_ref(), Ok(decree));
+    }
+    let tokens = (0..64).map(|at| Token::new(u64::MAX / 64 * at));
+    for token in tokens {
+        let moves = moving.moved(token);
+        assert_eq!(moving.admits(stable.epoch, token), !moves);
+        assert_eq!(settled.admits(switched.epoch, token), !moves);
+        assert!(moving.admits(moving.epoch, token));
+    }
+}
+
+#[test]
+fn a_directory_nobody_named_does_not_vote() {
+    let stable = found(3, 8);
+    let (node, other) = (member(0).id, NodeUuid::new(99));
+    assert!(stable.may_vote(node, other));
+    let moving = stable.moving(stable.ring.clone(), Vec::new(), String::new(), uuid);
+    assert!(moving.may_vote(node, uuid(node)));
+    assert!(!moving.may_vote(node, other));
+    assert!(!moving.may_vote(member(5).id, other));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn copies_of_staged_changes_become_equal_in_any_order(
+        left in prop::collection::vec((0_usize..4, 0_u64..3), 0..6),
+        right in prop::collection::vec((0_usize..4, 0_u64..3), 0..6),
+    ) {
+        let make = |list: &[(usize, u64)]| {
+            let mut staged = Staged::new(RingEpoch::new(1));
+            for (at, by) in list {
+                let by = NodeId::new(*by);
+                match by.get() {
+                    0 => staged.clear(by),
+                    1 => drop(staged.stage(by, Change::Leave(format!("n{at}")))),
+                    _ => drop(staged.stage(by, Change::Weight(format!("n{at}"), 2))),
+                }
+            }
+            staged
+        };
+        // Nodes that stage at the same time do so under stamps of their own.
+        let (one, two) = (make(&left), {
+            let mut two = Staged::new(RingEpoch::new(1));
+            for (at, by) in &right {
+                two.stage(NodeId::new(10 + by), Change::Leave(format!("n{at}")));
+            }
+            two
+        });
+        let (mut ab, mut ba) = (one.clone(), two.clone());
+        ab.merge(&two);
+        ba.merge(&one);
+        prop_assert_eq!(&ab, &ba);
+        prop_assert!(!ab.merge(&ba));
+        prop_assert_eq!(Staged::from_bytes(&ab.to_bytes()), Ok(ab));
+    }
+
+    #[test]
+    fn damaged_decrees_never_panic(at in 0_usize..2000, flip in 1_u8..=255, cut in 0_usize..2000) {
+        let stable = found(3, 8);
+        let next = stable.ring.successor((0..4).map(member).collect()).unwrap();
+        let mut bytes = stable.moving(next, Vec::new(), "x".to_owned(), uuid).to_bytes();
+        let at = at % bytes.len();
+        bytes[at] ^= flip;
+        let _ = Decree::from_bytes(&bytes);
+        let _ = Decree::from_bytes(&bytes[..cut.min(bytes.len())]);
+        let _ = Staged::from_bytes(&bytes);
+    }
+}
