@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorate_sim::{
+    Options,
     replay::Plan,
     soak::{Soak, Summary, soak},
 };
@@ -79,6 +80,22 @@ fn fresh_seeds_pass() {
     );
     check(&summary);
     assert!(0 < summary.seeds, "{summary}");
+}
+
+/// W12: at another hour nodes mint the same dots and give the same answers. (Clocks that differ
+/// between nodes are a class of fault: answers come a little earlier or later with them.)
+#[test]
+fn the_hour_changes_no_outcome() {
+    for seed in 0..5 {
+        let outcome = |wall_shift_ms| {
+            let mut options = Options::from_seed(seed);
+            options.duration = 10_000_000_000;
+            options.classes.clock = false;
+            options.wall_shift_ms = wall_shift_ms;
+            quorate_sim::run(options, false).outcome
+        };
+        assert_eq!(outcome(0), outcome(-9_000_000_000), "seed {seed}");
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Report {
     pub options_hash: u64,
     /// Fingerprint of all that happened.
     pub hash: u64,
+    /// Fingerprint of what clients got to know and which dots were minted.
+    pub outcome: u64,
     /// Simulated nanoseconds, both phases.
     pub simulated: u64,
     /// Events of the world.
@@ -268,6 +270,7 @@ impl World {
             seed: self.options.seed,
             options_hash: self.options.hash(),
             hash: self.trace.hash(),
+            outcome: self.history.fingerprint(),
             simulated: self.now,
             events: self.trace.events(),
             operations: self.workload.counts.operations,

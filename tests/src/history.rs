@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use bytes::Bytes;
 use quorate_client::wire::Condition;
 use quorate_node::causality::Dot;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Number of an operation in this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,6 +181,19 @@ impl History {
                 }
             }
         }
+    }
+
+    /// Tells two histories apart: by the dots of every write, when it was acknowledged, if it was,
+    /// and what its author had seen.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = 0;
+        for op in &self.ops {
+            let seen = op.seen.as_ref().map(|seen| &seen.ops);
+            let text = format!("{:?} {:?} {seen:?}", op.dots, op.outcome);
+            hash = xxh3_64_with_seed(text.as_bytes(), hash);
+        }
+        hash
     }
 
     /// Whether the latest search met this operation or began at it.

@@ -124,8 +124,8 @@ impl World {
             }
             Harm::DamagedJournal(node, lasts) => {
                 self.distrust(node);
-                self.crash(node, Some(lasts));
                 self.processes[node].disk.damage_journal();
+                self.crash(node, Some(lasts));
             }
         }
     }

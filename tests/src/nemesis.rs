@@ -96,6 +96,7 @@ pub struct Nemesis {
     nodes: usize,
     keys: usize,
     hot_keys: usize,
+    hot: u32,
     /// The one node that classes beyond the seed's may strike.
     victim: usize,
     muted: Vec<&'static str>,
@@ -115,6 +116,7 @@ impl Nemesis {
             nodes: options.nodes + options.spare,
             keys: options.workload.keys,
             hot_keys: options.workload.hot_keys,
+            hot: options.nemesis.hot,
             victim: Rng::new(options.seed, 0x0e32).index(options.nodes),
             muted: options.muted.clone(),
             rng: Rng::new(options.seed, 0x0e31),
@@ -184,12 +186,12 @@ impl Nemesis {
         } else if class == Class::DamagedJournal {
             ("damaged_journal", Harm::DamagedJournal(victim, lasts))
         } else {
-            ("bit_rot", Harm::BitRot(self.rng.index(self.keys)))
+            ("bit_rot", Harm::BitRot(self.some_key()))
         }
     }
 
     fn some_key(&mut self) -> usize {
-        let hot = self.rng.chance(500_000);
+        let hot = self.rng.chance(self.hot);
         self.rng.index(if hot { self.hot_keys } else { self.keys })
     }
 

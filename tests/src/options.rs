@@ -193,6 +193,8 @@ pub struct NemesisOptions {
     pub interval: u64,
     /// Longest time a fault lasts.
     pub lasts_max: u64,
+    /// Damage to records that strikes a hot key, per million.
+    pub hot: u32,
 }
 
 /// One run.
@@ -224,8 +226,8 @@ pub struct Options {
     pub nemesis: NemesisOptions,
     /// Maxima of every node.
     pub limits: Limits,
-    /// How far apart the wall clocks of neighbouring nodes are; no outcome may depend on it.
-    pub wall_step_ms: i64,
+    /// How far all wall clocks are from the usual hour; no outcome may depend on it.
+    pub wall_shift_ms: i64,
     /// Classes that no seed has by itself.
     pub extras: Extras,
     /// Faults that are drawn and not carried out.
@@ -258,6 +260,7 @@ impl Options {
         options.workload.forged = *rng.pick(&[0, 0, 5_000, 50_000]);
         options.workload.hasty = *rng.pick(&[0, 0, 20_000, 200_000]);
         options.limits = limits(&mut rng);
+        options.nemesis.hot = 500_000;
         options.with_ring_changes()
     }
 
@@ -317,9 +320,10 @@ impl Options {
             nemesis: NemesisOptions {
                 interval: rng.between(500, 5_000) * MS,
                 lasts_max: rng.between(500, 8_000) * MS,
+                hot: 0,
             },
             limits: Limits::default(),
-            wall_step_ms: 0,
+            wall_shift_ms: 0,
             extras: Extras::NONE,
             muted: Vec::new(),
         }

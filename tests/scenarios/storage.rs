@@ -1,0 +1,119 @@
+//! What disks do: damage, loss, misdirection, no space, half a journal.
+
+use quorate_client::wire::ErrorCode;
+use quorate_sim::story::Story;
+
+const KEY: u32 = 0;
+
+/// Row 24: a restart in peace finds everything that was acknowledged.
+#[test]
+fn a_clean_restart_reads_everything_acknowledged() {
+    let mut story = Story::begin(24);
+    let a = story.owner(KEY, 0);
+    let (first, _) = story.put(a, KEY, None);
+    let seen = story.get(a, KEY, 3).seen();
+    let (second, _) = story.put(a, KEY, Some(seen));
+    story.wait(1_000);
+    story.world.crash(a, None);
+    story.world.start(a);
+    story.wait(3_000);
+    assert_eq!(story.get(a, KEY, 1).ops(), [second], "and not {first:?}");
+    story.end();
+}
+
+/// Row 25: no damaged byte leaves the node, to clients or to replicas.
+#[test]
+fn damaged_bytes_are_neither_served_nor_spread() {
+    for seed in 0..8 {
+        let mut story = Story::begin(250 + seed);
+        let (a, b) = (story.owner(KEY, 0), story.owner(KEY, 1));
+        let (first, _) = story.put(a, KEY, None);
+        story.wait(1_000);
+        assert!(story.world.damage(b, KEY), "the record was there");
+        assert_eq!(story.get(b, KEY, 1).ops(), [first], "from another replica");
+        let (second, _) = story.put(b, KEY, None);
+        story.wait(1_000);
+        assert_eq!(story.get(b, KEY, 3).ops(), [first, second]);
+        story.end();
+    }
+}
+
+/// Row 27: the checksum is bound to the key, so a record of another key is damage.
+#[test]
+fn a_record_found_under_another_key_is_damage() {
+    let mut story = Story::begin(27);
+    let a = story.owner(KEY, 0);
+    let (first, _) = story.put(a, KEY, None);
+    let other = (1..200)
+        .find(|&key| (0..3).any(|place| story.owner(key, place) == a))
+        .expect("a node has more than one key");
+    story.put(a, other, None);
+    story.wait(1_000);
+    assert!(story.world.misdirect(a, KEY), "both records were there");
+    assert_eq!(story.get(a, KEY, 1).ops(), [first]);
+    story.end();
+}
+
+/// Row 28: a full disk refuses writes, not reads; what it refused does not make it reuse a name.
+#[test]
+fn a_full_disk_reads_on_and_reuses_no_dot() {
+    let mut story = Story::begin(28);
+    let (a, b) = (story.owner(KEY, 0), story.owner(KEY, 1));
+    let (first, _) = story.put(a, KEY, None);
+    story.wait(1_000);
+    story.world.processes[a].disk.set_full(true);
+    assert_eq!(story.get(a, KEY, 1).ops(), [first]);
+    // Minted at the node that cannot store it; the other two can.
+    let (second, answer) = story.put(a, KEY, None);
+    assert_eq!(answer.ops(), [first, second]);
+    story.wait(1_000);
+    story.world.processes[a].disk.set_full(false);
+    let (third, _) = story.put(a, KEY, None);
+    assert_eq!(story.get(b, KEY, 3).ops(), [first, second, third]);
+    story.end();
+}
+
+/// Row 28: with no space anywhere nothing is acknowledged.
+#[test]
+fn nothing_is_acknowledged_when_all_disks_are_full() {
+    let mut story = Story::begin(29);
+    let a = story.owner(KEY, 0);
+    for place in 0..3 {
+        let node = story.owner(KEY, place);
+        story.world.processes[node].disk.set_full(true);
+    }
+    let (op, answer) = story.put(a, KEY, None);
+    assert_eq!(answer.code(), Some(ErrorCode::UnknownOutcome));
+    for place in 0..3 {
+        let node = story.owner(KEY, place);
+        story.world.processes[node].disk.set_full(false);
+    }
+    let again = story.send(a, op);
+    assert_eq!(again.ops(), [op], "the same operation, when there is space");
+    story.end();
+}
+
+/// Row 23: a journal that ends too early is not the end of the log. The node that lost synced
+/// writes knows it, and counts for no read.
+#[test]
+fn mid_log_damage_is_not_end_of_log() {
+    let mut story = Story::begin(23);
+    let (a, b, c) = (
+        story.owner(KEY, 0),
+        story.owner(KEY, 1),
+        story.owner(KEY, 2),
+    );
+    let (op, _) = story.put(a, KEY, None);
+    story.wait(1_000);
+    story.world.processes[b].disk.damage_journal();
+    story.world.crash(b, None);
+    story.world.start(b);
+    story.wait(3_000);
+    assert_eq!(story.get(b, KEY, 2).ops(), [op]);
+    story.world.isolate(c);
+    assert_eq!(
+        story.get(a, KEY, 2).code(),
+        Some(ErrorCode::Unavailable),
+        "one replica is away, one does not count"
+    );
+}
