@@ -154,21 +154,13 @@ impl World {
     pub fn new(options: Options, print: bool) -> Self {
         let mut rng = Rng::new(options.seed, 0x3041);
         let workload = Workload::new(&options);
-<<<<<<< HEAD
         let count = options.nodes + options.spare;
         let names: Vec<String> = (1..=count).map(|node| format!("n{node}")).collect();
         let layout = Layout::new(&names, options.nodes, workload.keys(), options.replicas);
         let interval = options.ring_interval.unwrap_or(0);
-        let processes: Vec<Process> = (0..)
-            .zip(&names)
-            .map(|(place, name)| {
-=======
-        let names: Vec<String> = (1..=options.nodes).map(|node| format!("n{node}")).collect();
-        let layout = Layout::new(&names, workload.keys(), options.replicas);
         let processes: Vec<Process> = names
             .iter()
             .map(|name| {
->>>>>>> 306b6a4 (Tell the stories of disks, networks and clients that misbehave)
                 let drift = rng.below(500);
                 let offset = skew(&mut rng, &options) + options.wall_shift_ms;
                 let clock = Clock::new(drift, offset);
