@@ -83,17 +83,32 @@ impl World {
                     self.one_operation();
                 }
             }
+            Fault::Ambush(key, lasts) => self.ambush(key, lasts),
             Fault::Harm(harm) => self.harm(harm),
         }
     }
 
     fn swizzle(&mut self, cuts: Vec<(usize, u64, u64)>) {
         for (node, after, lasts) in cuts {
-            let others = (0..self.processes.len()).filter(|other| *other != node);
-            let links = others.flat_map(|other| [(node, other), (other, node)]);
-            let cut = Fault::Cut(links.collect(), lasts);
-            self.agenda.plan(self.now + after, Event::Fault(cut));
+            self.cut_off(node, after, lasts);
         }
+    }
+
+    fn cut_off(&mut self, node: usize, after: u64, lasts: u64) {
+        let others = (0..self.processes.len()).filter(|other| *other != node);
+        let links = others.flat_map(|other| [(node, other), (other, node)]);
+        let cut = Fault::Cut(links.collect(), lasts);
+        self.agenda.plan(self.now + after, Event::Fault(cut));
+    }
+
+    fn ambush(&mut self, key: usize, lasts: u64) {
+        let owners = &self.layout.owners[key];
+        let next = |by: usize| owners[(key + by) % owners.len()];
+        let (first, second) = (next(1), next(2));
+        self.cut_off(first, 0, lasts);
+        self.cut_off(second, lasts, lasts);
+        let rot = Fault::Harm(Harm::BitRot(key));
+        self.agenda.plan(self.now + lasts, Event::Fault(rot));
     }
 
     fn harm(&mut self, harm: Harm) {

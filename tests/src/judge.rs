@@ -209,12 +209,14 @@ impl World {
 
     /// Whether replicas can be asked to know the latest operations on a key: not if one of them
     /// lost its record, or takes back what it had in memory when its disk is full; and with wrong
-    /// clocks the latest operations are not those that are kept longest.
+    /// clocks the latest operations are not those that are kept longest. While the ring changes, a
+    /// node that was a replica hands the write on, and what it handed on first may come late.
     fn remembers_operations(&self, key: u32) -> bool {
         let classes = &self.options.classes;
         let damaged = |node| self.rotted.contains(&(node, key));
         !classes.disk_full
             && !classes.clock
+            && self.options.ring_interval.is_none()
             && !self.layout.owners[place(key)]
                 .iter()
                 .any(|&node| damaged(node))

@@ -11,7 +11,7 @@ use crate::options::Options;
 type Knob = (&'static str, fn(&mut Options));
 
 /// All of them, in the order in which they are tried.
-const KNOBS: [Knob; 31] = [
+const KNOBS: [Knob; 32] = [
     ("crash", |o| o.muted.push("crash")),
     ("power_cut", |o| o.muted.push("power_cut")),
     ("pause", |o| o.muted.push("pause")),
@@ -27,6 +27,7 @@ const KNOBS: [Knob; 31] = [
     ("silent_loss", |o| o.muted.push("silent_loss")),
     ("misdirected", |o| o.muted.push("misdirected")),
     ("overload", |o| o.muted.push("overload")),
+    ("ambush", |o| o.muted.push("ambush")),
     ("loss", |o| o.net.loss = 0),
     ("duplicate", |o| o.net.duplicate = 0),
     ("tail", |o| o.net.tail = 0),

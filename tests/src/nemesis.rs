@@ -42,6 +42,9 @@ pub enum Fault {
     Swizzle(Vec<(usize, u64, u64)>),
     /// So many requests at one instant.
     Overload(u32),
+    /// One replica of this key is cut off for so long; when it is back another is cut off, and the
+    /// record of the third is damaged.
+    Ambush(usize, u64),
 }
 
 /// Damage to what is stored.
@@ -81,6 +84,7 @@ enum Class {
     Bridge,
     Swizzle,
     Overload,
+    Ambush,
     Wipe,
     Restore,
     LyingDisk,
@@ -153,6 +157,7 @@ impl Nemesis {
                 let requests = u32::try_from(self.rng.between(20, 600)).expect("a small number");
                 ("overload", Fault::Overload(requests))
             }
+            Class::Ambush => ("ambush", Fault::Ambush(self.some_key(), lasts)),
             Class::BitRot
             | Class::SilentLoss
             | Class::Misdirected
@@ -286,6 +291,7 @@ fn enabled(classes: &Classes, extras: Extras) -> Vec<Class> {
         (classes.odd_partitions, Class::Bridge),
         (classes.odd_partitions, Class::Swizzle),
         (classes.overload, Class::Overload),
+        (classes.ambush, Class::Ambush),
         (extras.wipe, Class::Wipe),
         (extras.restore, Class::Restore),
         (extras.lying_disk, Class::LyingDisk),

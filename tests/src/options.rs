@@ -47,6 +47,9 @@ pub struct Classes {
     pub odd_partitions: bool,
     /// Many requests come at one instant.
     pub overload: bool,
+    /// A record is damaged just when another replica of it has missed something and the third is
+    /// cut off.
+    pub ambush: bool,
 }
 
 /// Classes of fault that the product is not yet made for. They never come from a seed alone; a
@@ -261,6 +264,7 @@ impl Options {
         options.workload.hasty = *rng.pick(&[0, 0, 20_000, 200_000]);
         options.limits = limits(&mut rng);
         options.nemesis.hot = 500_000;
+        classes_of_harm(&mut options, &mut rng);
         options.with_ring_changes()
     }
 
@@ -375,6 +379,10 @@ fn classes(rng: &mut Rng) -> Classes {
         fsync_error: on(200_000),
         ..Classes::default()
     }
+}
+
+fn classes_of_harm(options: &mut Options, rng: &mut Rng) {
+    options.classes.ambush = options.classes.bit_rot && rng.chance(500_000);
 }
 
 /// Mostly those of the product; now and then so small that they are met all the time.
