@@ -203,6 +203,12 @@ impl Core {
         preference.owners(usize::from(n)).to_vec()
     }
 
+    /// Whether this node is a replica of the key, in the ring that reads ask or in the other.
+    pub(crate) fn belongs_here(&self, address: &Address) -> bool {
+        let n = self.catalogue.replicas(address.bucket).unwrap_or(0);
+        self.owners(address).contains(&self.me) || self.others(address, n).contains(&self.me)
+    }
+
     pub(crate) fn names(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<String> {
         let mut names: Vec<_> = nodes.into_iter().map(|node| self.name(node)).collect();
         names.sort_unstable();

@@ -139,6 +139,12 @@ impl Answer {
     ) -> Self {
         let (mut open, mut failed) = (0, 0);
         for (place, bytes) in records {
+            let address = Address::from(&place);
+            if !core.belongs_here(&address) {
+                // The ring has changed since the comparison began; what is let go stays gone.
+                failed += 1;
+                continue;
+            }
             let Ok(record) = format::decode(place.bucket.0, &place.key, &bytes) else {
                 failed += 1;
                 core.event(Event::DamagedMessage { from: asker.0 });
@@ -150,7 +156,7 @@ impl Answer {
                 complete: false,
             });
             open += 1;
-            core.submit_for(Caller::Tree(task), &Address::from(&place), job);
+            core.submit_for(Caller::Tree(task), &address, job);
         }
         Self {
             from: asker.0,

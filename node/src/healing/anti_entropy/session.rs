@@ -448,7 +448,9 @@ impl Session {
                 self.tally.behind = self.tally.behind.saturating_sub(1);
                 continue;
             };
-            let Ok(record) = format::decode(place.bucket.0, &place.key, &bytes) else {
+            let mine = core.belongs_here(&Address::from(&place));
+            let decoded = format::decode(place.bucket.0, &place.key, &bytes).ok();
+            let Some(record) = decoded.filter(|_| mine) else {
                 self.failed_keys += 1;
                 continue;
             };
