@@ -55,7 +55,8 @@ use crate::{
 pub struct Options {
     /// This node's own id.
     pub me: NodeId,
-    /// The ring with which the cluster was founded; not looked at if a decree is stored.
+    /// The ring with which the cluster was founded. If a decree is stored it only says how many
+    /// replicas the first bucket has.
     pub ring: Arc<Ring>,
     /// What the store holds about the ring.
     pub stored_ring: StoredRing,
@@ -113,7 +114,9 @@ impl Node {
     pub fn new(options: Options, now: Moment) -> Result<Self, BadCatalogue> {
         let decree = options.stored_ring.in_force(&options.ring);
         let (ring, other) = rings(&decree);
-        let mut catalogue = Catalogue::founding(ring.replicas_max());
+        // By the ring that the cluster began with: what a bucket is must not depend on how many
+        // members there are when a process starts.
+        let mut catalogue = Catalogue::founding(options.ring.replicas_max());
         if let Some(stored) = &options.catalogue {
             catalogue.merge(&Catalogue::from_bytes(stored)?);
         }

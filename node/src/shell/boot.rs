@@ -58,7 +58,10 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
     let (mut engine, opened) = FjallEngine::open(&config.data_dir, FjallOptions::default())?;
     report(&config.data_dir, &opened);
     let founders = ring.members().to_vec();
+    let by_config = Arc::new(ring.clone());
     let (ring, stored_ring) = ring_in_force(config, &engine, ring)?;
+    let changed = stored_ring.decree().is_some();
+    let founding = if changed { by_config } else { ring.clone() };
     let catalogue = read(config, &engine, META_CATALOGUE_KEY)?;
     let lost = opened.amnesia.is_some() || opened.refused.is_some();
     // Unreadable is not absent: a new identity, as after any other loss.
@@ -92,7 +95,7 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
     let me = NodeId::of_name(&config.name);
     let options = Options {
         me,
-        ring: ring.clone(),
+        ring: founding,
         stored_ring,
         cluster,
         cluster_name: config.cluster.name.clone(),
