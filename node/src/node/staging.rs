@@ -74,8 +74,10 @@ impl Node {
     fn change(&self, request: &RingRequest) -> Result<Change, ErrorBody> {
         let name = &request.node;
         let newcomer = |name: &str| {
-            let outsiders = &self.core.outsiders;
-            let known = outsiders.get(&NodeId::of_name(name)).ok_or_else(|| {
+            let id = NodeId::of_name(name);
+            // Who has just left is known from the ring that was left.
+            let left = self.core.decree.member(id);
+            let known = self.core.outsiders.get(&id).or(left).ok_or_else(|| {
                 invalid(format!(
                     "no node {name:?} has joined the cluster; start it with --join first"
                 ))

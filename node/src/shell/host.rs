@@ -326,7 +326,7 @@ impl Host {
             }
             Snapshot {
                 in_flight: inner.node.in_flight(),
-                epoch: self.ring.epoch().get(),
+                epoch: inner.node.decree().epoch.get(),
                 members,
                 uptime: self.clock.mono().since(Instant::START),
                 disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
