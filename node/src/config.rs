@@ -48,12 +48,21 @@ pub struct NodeConfig {
     /// Milliseconds between syncs with durability `interval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<u64>,
+    /// Bytes that have to be free on the disk for the node to take new data; deletes and what
+    /// replicas tell each other go on below it, down to the store's own reserve of 512 MiB.
+    #[serde(default = "disk_free_min")]
+    pub disk_free_min: u64,
     /// Certificates and keys.
     pub tls: TlsFiles,
     /// What the cluster was founded with.
     pub cluster: ClusterConfig,
     /// Every node of the cluster, this one included.
     pub members: Vec<MemberConfig>,
+}
+
+/// Twice the store's own reserve, so that there is something left for deletes and repair.
+const fn disk_free_min() -> u64 {
+    1 << 30
 }
 
 /// When a write is acknowledged.
@@ -304,6 +313,7 @@ mod tests {
         assert_eq!(config.data_dir, Path::new("/etc/quorate/data"));
         assert_eq!(config.tls.ca, Path::new("/etc/quorate/tls/ca.pem"));
         assert_eq!(config.cluster.partitions, 256);
+        assert_eq!(config.disk_free_min, 1 << 30);
         assert_eq!(config.store_durability(), Durability::Sync);
     }
 

@@ -114,6 +114,8 @@ pub(crate) struct Core {
     pub(crate) request_bytes: usize,
     pub(crate) corrupt: u64,
     pub(crate) disk_bytes: u64,
+    /// Less space is left than `disk_free_min`.
+    pub(crate) disk_low: bool,
     pub(crate) tickets: u64,
     /// Paces everything that no client waits for.
     pub(crate) governor: Governor,

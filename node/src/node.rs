@@ -130,8 +130,7 @@ impl Node {
             dice.random(),
             now.mono,
         );
-        let limits = options.limits;
-        let replica = Replica::new(identity, options.durable_writes, &limits);
+        let replica = Replica::new(identity, options.durable_writes, &options.limits);
         let core = Core {
             me: options.me,
             decree,
@@ -142,7 +141,7 @@ impl Node {
             cluster: options.cluster,
             cluster_name: options.cluster_name,
             context_key: options.context_key,
-            limits,
+            limits: options.limits,
             catalogue,
             peers: Peers::default(),
             gossip,
@@ -159,6 +158,7 @@ impl Node {
             request_bytes: 0,
             corrupt: 0,
             disk_bytes: 0,
+            disk_low: false,
             tickets: 0,
             governor: Governor::default(),
             behind: Behind::default(),
@@ -496,6 +496,15 @@ impl Node {
     /// How many bytes the store takes, for `cluster status`.
     pub fn handle_disk_bytes(&mut self, bytes: u64) {
         self.core.disk_bytes = bytes;
+    }
+
+    /// Whether less space is left than the operator wants to keep. While it is so, this node takes
+    /// no new data as a coordinator; deletes and everything between replicas go on.
+    pub fn handle_disk_low(&mut self, low: bool) {
+        if low && !self.core.disk_low {
+            self.core.event(Event::Refused { limit: "disk_full" });
+        }
+        self.core.disk_low = low;
     }
 
     fn answer(&mut self, from: NodeId, id: RpcId, answer: Answer) {

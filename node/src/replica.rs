@@ -11,6 +11,7 @@
 //!
 //! Not decided here: who may ask, how many copies are enough, where a key lives.
 
+mod admission;
 mod handover;
 
 use std::{
@@ -135,6 +136,8 @@ pub(crate) struct Intent {
     pub(crate) base: Option<Container>,
     /// Live versions from which a write that replaces none of them is refused.
     pub(crate) siblings_max: usize,
+    /// Space runs out here: what brings new data is refused, a delete is not.
+    pub(crate) disk_low: bool,
     /// Checked on the merged state just before minting.
     pub(crate) precondition: Precondition,
 }
@@ -677,7 +680,7 @@ impl Replica {
             Some((container, changed)) => (Some(container), changed),
             None => (None, false),
         };
-        check(local.as_ref(), &intent)?;
+        admission::check(local.as_ref(), &intent)?;
         match coordinate(local.as_ref(), &mut self.minter, intent.write) {
             Coordinated::Minted {
                 dot,
@@ -757,35 +760,4 @@ fn hold(address: &Address, container: Container, suspect: bool) -> Held {
     let record = Record { container, suspect };
     let bytes = format::encode(address.bucket.0, &address.key, &record);
     Held::Present(Arc::new(Stored { record, bytes }))
-}
-
-fn check(local: Option<&Container>, intent: &Intent) -> Result<(), Refusal> {
-    let Some(local) = local else {
-        return match intent.precondition {
-            Precondition::Match => Err(Refusal::PreconditionFailed),
-            Precondition::None | Precondition::Absent => Ok(()),
-        };
-    };
-    if local.knows(intent.write.op).is_some() {
-        return Ok(());
-    }
-    let clock = &intent.write.context.clock;
-    let mut dots = local.siblings().map(|(dot, _)| dot);
-    let replaces = dots.clone().any(|dot| clock.covers(dot));
-    let count = dots.clone().count();
-    if intent.siblings_max <= count && !replaces {
-        return Err(Refusal::TooManySiblings(count));
-    }
-    let now = intent.write.now_ms;
-    let live = local.live_values(now).next().is_some();
-    let holds = match intent.precondition {
-        Precondition::None => true,
-        Precondition::Match => live && dots.all(|dot| clock.covers(dot)),
-        Precondition::Absent => !live,
-    };
-    if holds {
-        Ok(())
-    } else {
-        Err(Refusal::PreconditionFailed)
-    }
 }

@@ -151,6 +151,7 @@ impl WriteOp {
             write,
             base,
             siblings_max: plan.bucket.info.siblings_max as usize,
+            disk_low: core.disk_low,
             precondition: plan.precondition.clone(),
         };
         core.submit(

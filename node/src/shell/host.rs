@@ -9,6 +9,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -58,6 +59,7 @@ pub(super) struct Host {
     pub(super) cluster: u128,
     pub(super) name: String,
     disk_bytes: Arc<AtomicU64>,
+    disk: Disk,
     /// Cancelled when the node must not go on.
     pub(super) failed: CancellationToken,
 }
@@ -97,6 +99,20 @@ pub(super) struct Parts {
     pub(super) cluster: u128,
     pub(super) name: String,
     pub(super) disk_bytes: Arc<AtomicU64>,
+    pub(super) disk: Disk,
+}
+
+/// Where the store lies, and how many bytes are to stay free there.
+pub(super) struct Disk {
+    pub(super) dir: PathBuf,
+    pub(super) free_min: u64,
+}
+
+impl Disk {
+    /// A disk that cannot be asked is left to the store, which asks it too.
+    fn is_low(&self) -> bool {
+        fs4::available_space(&self.dir).is_ok_and(|free| free < self.free_min)
+    }
 }
 
 impl Host {
@@ -119,6 +135,7 @@ impl Host {
             cluster: parts.cluster,
             name: parts.name,
             disk_bytes: parts.disk_bytes,
+            disk: parts.disk,
             failed: CancellationToken::new(),
         };
         host.drain(&mut host.inner());
@@ -281,10 +298,14 @@ impl Host {
         }
     }
 
-    /// Tells the node now and then how much it holds on disk.
+    /// Tells the node now and then how much it holds on disk, and whether space runs out.
     pub(super) fn note_disk_bytes(&self) {
         let bytes = self.disk_bytes.load(Ordering::Relaxed);
-        self.inner().node.handle_disk_bytes(bytes);
+        let low = self.disk.is_low();
+        let mut inner = self.inner();
+        inner.node.handle_disk_bytes(bytes);
+        inner.node.handle_disk_low(low);
+        self.drain(&mut inner);
     }
 
     pub(super) fn is_ready(&self) -> bool {

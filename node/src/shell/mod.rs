@@ -64,7 +64,7 @@ use self::{
     accept::{Acceptor, code},
     boot::Booted,
     clock::Clock,
-    host::{Host, Parts},
+    host::{Disk, Host, Parts},
     http::Web,
     link::Link,
     metrics::Metrics,
@@ -296,6 +296,10 @@ fn assemble(
         cluster: booted.credentials.identity().cluster,
         name: config.name.clone(),
         disk_bytes: store.disk_bytes.clone(),
+        disk: Disk {
+            dir: config.data_dir.clone(),
+            free_min: config.disk_free_min,
+        },
     }));
     Ok(Server {
         host,
