@@ -1,5 +1,10 @@
 //! The load generator against a real cluster: what it writes is there, and its figures add up.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a cluster that cannot be started fails the test, as it should"
+)]
+
 use std::{
     net::UdpSocket,
     path::{Path, PathBuf},
@@ -20,51 +25,121 @@ fn run(program: &Path, dir: &Path, args: &[&str]) -> Output {
     output.expect("the program runs")
 }
 
+/// A cluster in a directory of its own, and the load generator beside it.
+struct Cluster(tempfile::TempDir);
+
+impl Cluster {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port().min(64_000);
+        drop(socket);
+        let (base, http) = (port.to_string(), (port + 500).to_string());
+        let dev = format!("dev --detach --base-port {base} --base-http {http}");
+        let started = run(&quorate(), dir.path(), &words(&dev));
+        let text = String::from_utf8_lossy(&started.stderr).into_owned();
+        assert!(started.status.success(), "{text}");
+        Self(dir)
+    }
+
+    fn bench(&self, args: &[&str]) -> Output {
+        let bench = Path::new(env!("CARGO_BIN_EXE_quorate-bench"));
+        run(bench, self.0.path(), args)
+    }
+
+    /// The JSON of a run that found nothing wrong, and what it said meanwhile.
+    fn figures(&self, args: &str, more: &[&str]) -> (serde_json::Value, String) {
+        let output = self.bench(&[&words(args)[..], more, &["--json", "-"]].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        (serde_json::from_slice(&output.stdout).unwrap(), text)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        run(&quorate(), self.0.path(), &["dev", "stop"]);
+    }
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(' ').collect()
+}
+
 #[test]
 fn a_second_of_load_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let port = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let (base, http) = (
-        port.min(64_000).to_string(),
-        (port.min(64_000) + 500).to_string(),
-    );
-    let dev = [
-        "dev",
-        "--detach",
-        "--base-port",
-        &base,
-        "--base-http",
-        &http,
-    ];
-    let started = run(&quorate(), dir.path(), &dev);
-    assert!(
-        started.status.success(),
-        "{}",
-        String::from_utf8_lossy(&started.stderr)
-    );
-
-    let bench = Path::new(env!("CARGO_BIN_EXE_quorate-bench"));
-    let load = "run --workload a --clients 8 --records 50 --duration 1s --verify --json -";
-    let output = run(bench, dir.path(), &load.split(' ').collect::<Vec<_>>());
-    let stopped = run(&quorate(), dir.path(), &["dev", "stop"]);
-
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{text}");
-    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cluster = Cluster::start();
+    let load = "run --workload a --clients 8 --records 50 --warm-up 1s --duration 1s --verify \
+                --report out.html";
+    let (figures, text) = cluster.figures(load, &[]);
     assert!(figures["ops"].as_u64() > Some(100), "{figures}");
-    assert_eq!(
-        (&figures["lost"], &figures["stale"]),
-        (&0.into(), &0.into())
-    );
+    for wrong in ["lost", "stale", "duplicated", "resurrected"] {
+        assert_eq!(figures[wrong], 0, "{wrong}");
+    }
     assert_eq!(figures["verified"], true);
+    assert_eq!(figures["loop"], "closed");
     assert!(figures["cpu_us_per_op"].as_f64() > Some(0.0), "{figures}");
     assert_eq!(figures["resident_bytes"].as_array().map(Vec::len), Some(3));
     assert!(figures["latency_us"]["get"]["p50"].as_u64() > Some(0));
-    assert!(stopped.status.success());
+    let series = figures["series"].as_array().unwrap();
+    assert!(
+        series[0]["at"].as_f64() <= Some(0.0),
+        "the warm-up is shown"
+    );
+    assert!(series[1]["at"].as_f64() > Some(0.0));
+    assert_eq!(series[0]["nodes"].as_array().map(Vec::len), Some(3));
+    let counted = figures["latency_us"]["get"]["count"].as_u64();
+    let in_seconds = series[1..]
+        .iter()
+        .map(|s| s["latency_us"]["get"]["count"].as_u64());
+    assert!(in_seconds.flatten().sum::<u64>() <= counted.unwrap());
+    assert!(text.contains("op/s"), "a line each second: {text}");
+    let page = std::fs::read_to_string(cluster.0.path().join("out.html")).unwrap();
+    assert!(page.contains("\"series\":[{") && page.contains("--workload a"));
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate_while_a_node_is_killed_and_new_records_come() {
+    let cluster = Cluster::start();
+    let load =
+        "run --workload d --clients 16 --records 50 --rate 200 --duration 4s --verify --fault";
+    let (figures, text) = cluster.figures(load, &["kill n2 @1s, start n2 @2s"]);
+    for wrong in ["lost", "duplicated", "resurrected"] {
+        assert_eq!(figures[wrong], 0, "{wrong}: {text}");
+    }
+    assert_eq!(figures["loop"], "open");
+    let started = figures["ops"].as_u64().unwrap() + figures["not_started"].as_u64().unwrap();
+    assert!(started <= 801, "never more than what was due: {started}");
+    assert!(
+        figures["latency_us"]["put"]["count"].as_u64() > Some(0),
+        "inserts"
+    );
+    let events = figures["events"].as_array().unwrap();
+    let names: Vec<_> = events
+        .iter()
+        .map(|event| event["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["kill n2", "start n2"]);
+    assert!(
+        events.iter().all(|event| event["error"].is_null()),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn two_runs_are_compared() {
+    let cluster = Cluster::start();
+    for (name, workload) in [("a.json", "get"), ("b.json", "put")] {
+        let load = format!("run --workload {workload} --clients 4 --records 20 --duration 1s");
+        let output = cluster.bench(&[&words(&load)[..], &["--json", name]].concat());
+        assert_eq!(output.status.code(), Some(0));
+    }
+    let output = cluster.bench(&words("compare a.json b.json --output json"));
+    let compared: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(compared["metrics"][0]["metric"], "ops/s");
+    assert_eq!(compared["metrics"][0]["verdict"], "too few samples");
+    let output = cluster.bench(&words("compare a.json missing.json"));
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

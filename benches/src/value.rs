@@ -1,9 +1,14 @@
-//! Values that say whose they are: record and number first, then filler.
+//! Values that say whose they are: record and number first, then filler; and the keys of records.
+//!
+//! Numbers begin at the second in which the run began, so that no value of an earlier run is taken
+//! for one of this.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 /// Room for the record and the number.
 pub(crate) const VALUE_BYTES_MIN: usize = 16;
+/// Room in a number for the writes of one run to one record.
+const NUMBER_BITS: u32 = 24;
 
 /// The `number`th value of a record.
 pub(crate) fn make(record: usize, number: u64, size: usize) -> Bytes {
@@ -27,9 +32,31 @@ pub(crate) fn number(record: usize, value: &[u8]) -> Option<u64> {
     (u64::from_le_bytes(*mine) == record as u64).then_some(u64::from_le_bytes(*number))
 }
 
-/// The key of a record.
-pub(crate) fn key(record: usize) -> String {
-    format!("r{record:09}")
+/// The keys of a run: records that outlive it, and those it inserts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    records: usize,
+    started: u64,
+}
+
+impl Names {
+    /// `started` is the Unix second in which the run began.
+    pub(crate) fn new(records: usize, started: u64) -> Self {
+        Self { records, started }
+    }
+
+    /// The number below which values are of earlier runs.
+    pub(crate) fn first_number(self) -> u64 {
+        self.started << NUMBER_BITS
+    }
+
+    /// The key of a record. Inserted ones carry the run, so that no two runs insert the same.
+    pub(crate) fn key(self, record: usize) -> String {
+        match record.checked_sub(self.records) {
+            None => format!("r{record:09}"),
+            Some(inserted) => format!("i{:x}-{inserted:09}", self.started),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -45,5 +72,13 @@ mod tests {
             assert_eq!(number(8, &value), None);
         }
         assert_eq!(number(0, b"short"), None);
+    }
+
+    #[test]
+    fn runs_insert_keys_of_their_own() {
+        let (one, two) = (Names::new(10, 5), Names::new(10, 6));
+        assert_eq!(one.key(9), two.key(9));
+        assert_ne!(one.key(10), two.key(10));
+        assert!(one.first_number() + 1_000_000 < two.first_number());
     }
 }

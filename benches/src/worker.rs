@@ -1,204 +1,243 @@
-//! One client of the closed loop: the next operation begins when the last has ended.
+//! One client: which operation comes next, and doing it.
+//!
+//! The mixes are those of YCSB. A put goes to a record of the client's own, chosen by the same
+//! distribution as gets are, so that values can be numbered and judged; when an operation begins is
+//! the pace's to decide.
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
-use hdrhistogram::Histogram;
-use quorate_client::{Client, Context, wire::ErrorBody};
+use quorate_client::wire::ErrorBody;
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
 use crate::{
+    driver::Driver,
     keys::Keys,
-    ledger::{Ledger, newest},
+    ledger::Ledger,
     options::{Run, Workload},
-    value,
+    pace::Pace,
+    tally::{Kind, Tally},
+    value::{self, Names},
 };
-
-/// Longest latency that is told from longer ones, in microseconds.
-const LATENCY_US_MAX: u64 = 60_000_000;
 
 /// What all clients of a run share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Shared<D> {
     pub(crate) run: Run,
-    pub(crate) client: Client,
+    pub(crate) driver: D,
+    pub(crate) names: Names,
     pub(crate) ledger: Ledger,
-    pub(crate) all: Keys,
-    pub(crate) own: Keys,
-    pub(crate) stop: AtomicBool,
-    pub(crate) done: AtomicU64,
-    pub(crate) failed: AtomicU64,
+    pub(crate) inserts: Mutex<Inserts>,
+    /// Of the current second.
+    pub(crate) tally: Mutex<Tally>,
+}
+
+impl<D> Shared<D> {
+    /// Does something with the current second's figures.
+    pub(crate) fn tally<T>(&self, with: impl FnOnce(&mut Tally) -> T) -> T {
+        with(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Records that exist.
+    pub(crate) fn count(&self) -> usize {
+        self.run.records + self.inserts(|inserts| inserts.whole)
+    }
+
+    pub(crate) fn inserts<T>(&self, with: impl FnOnce(&mut Inserts) -> T) -> T {
+        with(&mut self.inserts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Records that are added while load runs. Gets ask only for those below which none is missing.
+#[derive(Debug)]
+pub(crate) struct Inserts {
+    max: usize,
+    next: usize,
+    ended: BTreeSet<usize>,
+    whole: usize,
+}
+
+impl Inserts {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
+            next: 0,
+            ended: BTreeSet::new(),
+            whole: 0,
+        }
+    }
+
+    fn begin(&mut self) -> Option<usize> {
+        (self.next < self.max).then(|| {
+            self.next += 1;
+            self.next - 1
+        })
+    }
+
+    fn end(&mut self, number: usize) {
+        self.ended.insert(number);
+        while self.ended.remove(&self.whole) {
+            self.whole += 1;
+        }
+    }
 }
 
 /// A record of one client.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Owned {
-    pub(crate) context: Option<Context>,
+#[derive(Clone, Debug)]
+pub(crate) struct Owned<C> {
+    pub(crate) record: usize,
+    pub(crate) context: Option<C>,
     /// The last number that was tried.
     pub(crate) number: u64,
 }
 
-/// What came of a client's operations.
-#[derive(Clone, Debug)]
-pub(crate) struct Tally {
-    pub(crate) get: Histogram<u64>,
-    pub(crate) put: Histogram<u64>,
-    /// By error code.
-    pub(crate) errors: BTreeMap<&'static str, u64>,
-    pub(crate) stale: u64,
-}
-
-impl Tally {
-    pub(crate) fn new() -> Self {
-        let histogram = || {
-            Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("three digits fit these bounds")
-        };
-        Self {
-            get: histogram(),
-            put: histogram(),
-            errors: BTreeMap::new(),
-            stale: 0,
-        }
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.get.add(&other.get).expect("the same bounds");
-        self.put.add(&other.put).expect("the same bounds");
-        for (code, count) in &other.errors {
-            *self.errors.entry(code).or_default() += count;
-        }
-        self.stale += other.stale;
-    }
-}
-
-/// One client, with the records that are its own: number, number + clients, and so on.
+/// One client, with the records that are its own.
 #[derive(Debug)]
-pub(crate) struct Worker {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) number: usize,
-    pub(crate) owned: Vec<Owned>,
+pub(crate) struct Worker<D: Driver> {
+    pub(crate) shared: Arc<Shared<D>>,
+    pub(crate) owned: Vec<Owned<D::Context>>,
+    pub(crate) all: Keys,
+    pub(crate) own: Keys,
     pub(crate) rng: Pcg64Mcg,
-    pub(crate) tally: Tally,
 }
 
-impl Worker {
+impl<D: Driver> Worker<D> {
     /// Works until told to stop.
-    pub(crate) async fn work(mut self) -> Tally {
-        while !self.shared.stop.load(Ordering::Relaxed) {
+    pub(crate) async fn work(mut self, pace: Arc<Pace>) {
+        while let Some(due) = pace.next().await {
             let dice = self.rng.random_range(0..100_u8);
             match self.shared.run.workload {
-                Workload::Put => self.put().await,
-                Workload::A if dice < 50 => self.put().await,
-                Workload::B if dice < 5 => self.put().await,
-                Workload::F if dice < 50 => self.change().await,
+                Workload::Put => self.put(due).await,
+                Workload::A if dice < 50 => self.put(due).await,
+                Workload::B if dice < 5 => self.put(due).await,
+                Workload::D if dice < 5 => self.insert(due).await,
+                Workload::F if dice < 50 => self.change(due).await,
                 Workload::A
                 | Workload::B
                 | Workload::C
                 | Workload::D
                 | Workload::F
-                | Workload::Get => self.get().await,
+                | Workload::Get => self.get(due).await,
             }
         }
-        self.tally
     }
 
-    async fn get(&mut self) {
-        let record = self.shared.all.next(&mut self.rng);
-        self.read(record).await;
+    async fn get(&mut self, due: Instant) {
+        let record = self.all.next(&mut self.rng, self.shared.count());
+        self.read(record, due).await;
     }
 
-    async fn read(&mut self, record: usize) -> Option<Context> {
-        let shared = self.shared.clone();
+    /// The newest number that is there, and the context to replace all that is there.
+    async fn read(&self, record: usize, due: Instant) -> Option<(u64, Option<D::Context>)> {
+        let shared = &*self.shared;
         let known = shared.ledger.acknowledged(record);
-        let mut get = shared.client.get(&*shared.run.bucket, value::key(record));
-        if let Some(r) = shared.run.r {
-            get = get.r(r);
-        }
         let started = Instant::now();
-        match get.send().await {
-            Ok(got) => {
-                self.tally.get.saturating_record(micros(started.elapsed()));
-                shared.done.fetch_add(1, Ordering::Relaxed);
-                if newest(record, &got) < known {
-                    self.tally.stale += 1;
-                }
-                got.context
+        match shared.driver.read(&shared.names.key(record)).await {
+            Ok(seen) => {
+                let ended = Instant::now();
+                let verdict = shared.ledger.judge(record, &seen.values, known);
+                shared.tally(|tally| {
+                    tally.done(Kind::Get, ended - due, ended - started);
+                    tally.judged(verdict);
+                });
+                Some((verdict.newest, seen.context))
             }
-            Err(error) => {
-                self.fail(error.body());
+            Err(body) => {
+                shared.tally(|tally| tally.failed(&body));
                 None
             }
         }
     }
 
-    /// A record of its own, by popularity.
-    fn choose(&mut self) -> usize {
-        // The last client may have one record less than the others.
-        self.shared.own.next(&mut self.rng) % self.owned.len()
-    }
-
-    async fn put(&mut self) {
-        let own = self.choose();
-        self.write(own).await;
+    async fn put(&mut self, due: Instant) {
+        let own = self.own.next(&mut self.rng, self.owned.len());
+        // What became of it is in the tally.
+        drop(self.write(own, due).await);
     }
 
     /// Reads a record and writes it with what was read.
-    async fn change(&mut self) {
-        let own = self.choose();
-        if let Some(context) = self.read(self.record(own)).await {
-            self.owned[own].context = Some(context);
-            self.write(own).await;
+    async fn change(&mut self, due: Instant) {
+        let own = self.own.next(&mut self.rng, self.owned.len());
+        let record = self.owned[own].record;
+        let Some((newest, context)) = self.read(record, due).await else {
+            return;
+        };
+        // A stale read has not seen all that this client wrote; its own context has.
+        if self.shared.ledger.acknowledged(record) <= newest && context.is_some() {
+            self.owned[own].context = context;
+        }
+        let began = Instant::now();
+        if self.write(own, began).await.is_ok() {
+            let took = due.elapsed();
+            self.shared
+                .tally(|tally| tally.done(Kind::Change, took, took));
         }
     }
 
-    fn record(&self, own: usize) -> usize {
-        self.number + own * self.shared.run.clients
+    /// Writes a new record; reads once there may be no more.
+    async fn insert(&mut self, due: Instant) {
+        let Some(number) = self.shared.inserts(Inserts::begin) else {
+            return self.get(due).await;
+        };
+        let owned = Owned {
+            record: self.shared.run.records + number,
+            context: None,
+            number: self.shared.names.first_number(),
+        };
+        self.owned.push(owned);
+        drop(self.write(self.owned.len() - 1, due).await);
+        // Workload d writes a record once; no need to remember it.
+        self.owned.pop();
+        self.shared.inserts(|inserts| inserts.end(number));
     }
 
-    /// Writes the next value of an own record with the last context. True if acknowledged.
-    pub(crate) async fn write(&mut self, own: usize) -> bool {
+    /// Writes the next value of an own record with the last context.
+    pub(crate) async fn write(&mut self, own: usize, due: Instant) -> Result<(), ErrorBody> {
         let shared = self.shared.clone();
-        let (run, record) = (&shared.run, self.record(own));
+        let sizes = shared.run.value_bytes;
         let owned = &mut self.owned[own];
         owned.number += 1;
-        let number = owned.number;
-        let bytes = value::make(record, number, run.value_bytes);
-        let mut put = shared.client.put(&*run.bucket, value::key(record), bytes);
-        if let Some(context) = &owned.context {
-            put = put.context(context);
-        }
-        if let Some(w) = run.w {
-            put = put.w(w);
-        }
+        let size = self.rng.random_range(sizes.min..=sizes.max);
+        let bytes = value::make(owned.record, owned.number, size);
+        let key = shared.names.key(owned.record);
         let started = Instant::now();
-        match put.send().await {
-            Ok(written) => {
-                self.tally.put.saturating_record(micros(started.elapsed()));
-                owned.context = Some(written.context);
-                shared.ledger.acknowledge(record, number);
-                shared.done.fetch_add(1, Ordering::Relaxed);
-                true
+        match shared
+            .driver
+            .write(&key, bytes, owned.context.as_ref())
+            .await
+        {
+            Ok(context) => {
+                let ended = Instant::now();
+                owned.context = context;
+                shared.ledger.acknowledge(owned.record, owned.number);
+                shared.tally(|tally| tally.done(Kind::Put, ended - due, ended - started));
+                Ok(())
             }
-            Err(error) => {
-                self.fail(error.body());
-                false
+            Err(body) => {
+                shared.ledger.doubt(owned.record, owned.number);
+                shared.tally(|tally| tally.failed(&body));
+                Err(body)
             }
         }
-    }
-
-    fn fail(&mut self, body: &ErrorBody) {
-        self.shared.failed.fetch_add(1, Ordering::Relaxed);
-        *self.tally.errors.entry(body.code.as_str()).or_default() += 1;
     }
 }
 
-pub(crate) fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(LATENCY_US_MAX)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_asked_for_once_all_before_them_are_there() {
+        let mut inserts = Inserts::new(3);
+        let begun: Vec<_> = std::iter::from_fn(|| inserts.begin()).collect();
+        assert_eq!(begun, [0, 1, 2]);
+        inserts.end(1);
+        assert_eq!(inserts.whole, 0);
+        inserts.end(0);
+        assert_eq!(inserts.whole, 2);
+    }
 }
