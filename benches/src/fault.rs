@@ -1,8 +1,8 @@
 //! What is done to the nodes of a `quorate dev` cluster while load runs: a schedule, and who
 //! carries it out.
 //!
-//! Times count from the beginning of the measured time. Everything is done by `quorate dev node`, so
-//! that a started node is the same node. Whether the cluster survives it is not decided here.
+//! Times count from the beginning of the measured time. Everything is done by `quorate dev node`,
+//! so that a started node is the same node. Whether the cluster survives it is not decided here.
 
 use std::{
     env,

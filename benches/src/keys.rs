@@ -3,8 +3,8 @@
 //!
 //! `zipf` is its scrambled Zipfian: a rank among ten billion by Zipf's law with exponent 0.99,
 //! scattered over the records by a hash, so that the most popular record gets 3.8 % of the requests
-//! however many records there are. `latest` is its skewed latest: a rank by Zipf's law over the
-//! records that exist, counted back from the newest. Which operation comes next is not decided here.
+//! however many records there are. `latest` is its skewed latest: a rank by Zipf's law over those
+//! that exist, counted back from the newest. Which operation comes next is not decided here.
 
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;

@@ -153,6 +153,12 @@ impl Report {
         self.total.ops() as f64 / self.seconds
     }
 
+    /// More operations wait at the end than come in a hundredth of a second, and than clients.
+    fn is_saturated(&self) -> bool {
+        let usual = self.run.rate.unwrap_or(0) / 100;
+        usual.max(self.run.clients as u64) < self.not_started
+    }
+
     fn cpu_us_per_op(&self) -> Option<f64> {
         let all = self.used.iter().map(|usage| usage.cpu).sum();
         (!self.used.is_empty()).then(|| self.per_op(all))
@@ -236,6 +242,7 @@ impl Report {
             "workload": self.run.workload.name(),
             "loop": if self.run.rate.is_some() { "open" } else { "closed" },
             "rate": self.run.rate, "not_started": self.not_started,
+            "saturated": self.is_saturated(),
             "warm_up_seconds": self.run.warm_up.as_secs_f64(),
             "clients": self.run.clients, "records": self.run.records,
             "key_dist": format!("{:?}", self.run.dist()).to_lowercase(),
@@ -286,10 +293,10 @@ impl Report {
             lines.push(format!(
                 "latency counts from when an operation was due; {} due operations never began{}",
                 self.not_started,
-                if self.not_started == 0 {
-                    ""
-                } else {
+                if self.is_saturated() {
                     ": SATURATED"
+                } else {
+                    ""
                 }
             ));
         }
