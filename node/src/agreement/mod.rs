@@ -1,8 +1,8 @@
 //! One decision per epoch: single-decree Paxos (the Synod of Lamport, 1998).
 //!
 //! For every epoch its voters choose one value, whoever proposes and however often proposers fail.
-//! An [`Acceptor`] remembers what it has promised and accepted; what it says may be sent only once
-//! that memory is durable. A [`Proposer`] asks a majority what was accepted before it says what it
+//! An `Acceptor` remembers what it has promised and accepted; what it says may be sent only once
+//! that memory is durable. A `Proposer` asks a majority what was accepted before it says what it
 //! wants, and wants that instead if there is anything. Values are bytes here.
 //!
 //! Not decided here: what a value means, who votes, when to propose, how a decision spreads.

@@ -1,9 +1,9 @@
 //! How replicas become equal without anybody reading or writing.
 //!
-//! A [`Mechanism`] finds out where two replicas of a key differ and brings them together. It is
+//! A `Mechanism` finds out where two replicas of a key differ and brings them together. It is
 //! told every change of a stored record, what peers say, what its own store and replica have done,
 //! and the time. Whatever it finds it may only *merge*, through the replica's own path: it never
-//! decides which copy is right, causality does. [`anti_entropy`] with its Merkle trees is one; a
+//! decides which copy is right, causality does. `anti_entropy` with its Merkle trees is one; a
 //! log of recent dots would be another, and nothing outside of this trait would change.
 //!
 //! Not decided here: hints, read repair, and what becomes of records that cannot be read.
