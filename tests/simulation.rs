@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorate_sim::{
     Options,
+    options::Generation,
     replay::Plan,
     soak::{Soak, Summary, soak},
 };
@@ -36,8 +37,8 @@ const ONCE_FAILED: [(u64, &str); 6] = [
     ),
 ];
 
-/// The same, since there are more classes of fault.
-const FAILED_SINCE: [(u64, &str); 2] = [
+/// The same, since there were more classes of fault.
+const FAILED_LATER: [(u64, &str); 2] = [
     (
         278,
         "a comparison that began before a ring change brought back what had been handed over",
@@ -56,8 +57,8 @@ fn check(summary: &Summary) {
 
 #[test]
 fn seeds_that_once_failed_pass() {
-    let old = ONCE_FAILED.map(|(seed, what)| (Plan::first_generation(seed), what));
-    let new = FAILED_SINCE.map(|(seed, what)| (Plan::new(seed), what));
+    let old = ONCE_FAILED.map(|(seed, what)| (Plan::of(seed, Generation::First), what));
+    let new = FAILED_LATER.map(|(seed, what)| (Plan::of(seed, Generation::Second), what));
     for (plan, what) in old.into_iter().chain(new) {
         let mut summary = Summary::default();
         summary.run(plan, false);

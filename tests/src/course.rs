@@ -261,11 +261,22 @@ impl World {
             ("lost", net.lost),
             ("cut", net.cut),
             ("doubled", net.doubled),
+            ("late", net.late),
+            ("overtaking", net.overtaking),
+            ("held_back", net.clogged),
+            ("queued", net.queued),
+            ("crowded_out", net.crowded),
             ("client_lost", net.client_lost),
+            ("limits_met", self.refusals),
+            (
+                "slow_commits",
+                self.processes.iter().map(|p| p.disk.slow_commits()).sum(),
+            ),
             ("ring_changes", self.rings.changes()),
         ] {
             faults.insert(name, count);
         }
+        faults.extend(self.workload.counts.faults());
         Report {
             seed: self.options.seed,
             options_hash: self.options.hash(),

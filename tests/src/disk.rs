@@ -29,6 +29,7 @@ pub struct Disk {
     group: Vec<Command>,
     slow: bool,
     full: bool,
+    slow_commits: u64,
     rng: Rng,
     chance: Pcg64Mcg,
 }
@@ -45,6 +46,7 @@ impl Disk {
             group: Vec::new(),
             slow: false,
             full: false,
+            slow_commits: 0,
             rng,
             chance,
         }
@@ -70,9 +72,11 @@ impl Disk {
         let mut time = self.options.sync_min + self.rng.exponential(self.options.sync_mean);
         if self.rng.chance(self.options.tail) {
             time += self.rng.below(self.options.tail_max);
+            self.slow_commits += 1;
         }
         if self.slow {
             time *= SLOWDOWN;
+            self.slow_commits += 1;
         }
         Some(now + time)
     }
@@ -152,6 +156,12 @@ impl Disk {
     pub fn set_full(&mut self, full: bool) {
         self.full = full;
         self.worker.engine_mut().set_full(full);
+    }
+
+    /// Commits that took longer than usual.
+    #[must_use]
+    pub const fn slow_commits(&self) -> u64 {
+        self.slow_commits
     }
 
     /// Whether there is no space left.

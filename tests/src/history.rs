@@ -13,6 +13,8 @@ use quorate_client::wire::Condition;
 use quorate_node::causality::Dot;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::oracle::session::Established;
+
 /// Number of an operation in this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpIndex(pub u32);
@@ -54,6 +56,17 @@ pub enum Outcome {
     },
 }
 
+/// What became of an operation's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// It names one write.
+    No,
+    /// It was sent with another write as well.
+    Tried,
+    /// That other write may be what is found under it.
+    Minted,
+}
+
 /// A put or delete.
 #[derive(Debug)]
 pub struct Op {
@@ -71,6 +84,8 @@ pub struct Op {
     pub w: u8,
     /// Its precondition.
     pub condition: Condition,
+    /// If it has one: what was established when it was first sent.
+    pub front: Vec<Established>,
     /// The context it carries if nobody gave it out for this key: such a write must not happen.
     pub forged: Option<Bytes>,
     /// When it was first sent.
@@ -87,6 +102,8 @@ pub struct Op {
     pub refused: u32,
     /// What became of it.
     pub outcome: Outcome,
+    /// Whether its id was used for another write.
+    pub reuse: Reuse,
     /// The dots minted for it.
     pub dots: Vec<Dot>,
     /// True once an acknowledged write is known to have replaced it.
@@ -181,6 +198,18 @@ impl History {
                 }
             }
         }
+    }
+
+    /// Whether the author of any write had seen it.
+    #[must_use]
+    pub fn was_seen(&self, index: OpIndex) -> bool {
+        let key = self.op(index).key;
+        let mut later = self.ops[index.at()..].iter().filter(|op| op.key == key);
+        later.any(|op| {
+            op.seen
+                .as_ref()
+                .is_some_and(|seen| seen.ops.contains(&index))
+        })
     }
 
     /// Tells two histories apart: by the dots of every write, when it was acknowledged, if it was,

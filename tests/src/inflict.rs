@@ -13,6 +13,9 @@ use crate::{
     world::{Event, Relief, World},
 };
 
+/// Time between the last requests before the power goes.
+const BROWNOUT_PACE: u64 = 500_000;
+
 impl World {
     pub(crate) fn strike(&mut self) {
         if !self.faulty {
@@ -84,6 +87,7 @@ impl World {
                 }
             }
             Fault::Ambush(key, lasts) => self.ambush(key, lasts),
+            Fault::Brownout(down, lasts, requests) => self.brownout(down, lasts, requests),
             Fault::Harm(harm) => self.harm(harm),
         }
     }
@@ -99,6 +103,23 @@ impl World {
         let links = others.flat_map(|other| [(node, other), (other, node)]);
         let cut = Fault::Cut(links.collect(), lasts);
         self.agenda.plan(self.now + after, Event::Fault(cut));
+    }
+
+    /// Much is on its way to the disks when the power goes.
+    fn brownout(&mut self, down: Vec<(usize, u64)>, lasts: u64, requests: u32) {
+        let at = self.now + lasts;
+        for &(node, _) in &down {
+            self.processes[node].disk.set_slow(true);
+            self.agenda.plan(at, Event::Relief(Relief::Disk(node)));
+        }
+        // Spread over the last commits, so that what one writes another may read.
+        for number in 0..u64::from(requests) {
+            let before = number * BROWNOUT_PACE;
+            let burst = Event::Fault(Fault::Overload(1));
+            let when = at.saturating_sub(before).max(self.now);
+            self.agenda.plan(when, burst);
+        }
+        self.agenda.plan(at, Event::Fault(Fault::Crash(down)));
     }
 
     fn ambush(&mut self, key: usize, lasts: u64) {
@@ -141,6 +162,10 @@ impl World {
                 self.distrust(node);
                 self.processes[node].disk.damage_journal();
                 self.crash(node, Some(lasts));
+            }
+            Harm::Clone(node, other, lasts) => {
+                let image = self.processes[other].disk.snapshot();
+                self.replace_directory(node, lasts, image);
             }
         }
     }

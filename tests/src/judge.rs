@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc};
 use bytes::Bytes;
 use quorate_client::wire::{ErrorCode, Response, WriteReply};
 use quorate_node::{
-    causality::{ContextKey, SEEN_MAX},
+    causality::{ContextKey, Dot, OpId, SEEN_MAX},
     event::Event as NodeEvent,
     store::{
         Table,
@@ -19,10 +19,10 @@ use quorate_node::{
 use quorate_ring::Decree;
 
 use crate::{
-    history::{OpIndex, Outcome, Seen, place},
+    history::{OpIndex, Outcome, Reuse, Seen, place},
     oracle::{
-        Broken, Listing, Ruling, bounds, causality, contexts, durability, idempotence, merkle,
-        outcome, phantom, session::Read,
+        Broken, Listing, Ruling, bounds, causality, conditional, contexts, durability, idempotence,
+        merkle, outcome, phantom, session::Read,
     },
     process::{CLUSTER, CONTEXT_SECRET},
     workload::{Attempt, Call, versions},
@@ -49,33 +49,14 @@ impl World {
         }
         match event {
             NodeEvent::Minted { key, dot, op, .. } => {
-                let Some(index) = self.history.find_number(op.id) else {
-                    let detail = format!("a dot was minted for {op:?}, nobody's operation");
-                    self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
-                    return false;
-                };
-                let number = self.history.op(index).key;
-                if self.history.op(index).delete {
-                    self.deleted.insert(number);
-                }
-                let at = self.now;
-                if *key != self.workload.keys()[place(number)] {
-                    let detail = format!("{index:?} was minted for {key:?}");
-                    self.rule(Err(Broken::new("no phantom (P8)", at, detail)));
-                }
-                let ruling = outcome::minted(&self.history, index, at);
-                self.rule(ruling);
-                let ruling = contexts::minted(&self.history, index, at);
-                self.rule(ruling);
-                if self.remembers_operations(number) {
-                    let ruling = idempotence::minted(&self.history, index, self.deaths, at);
-                    self.rule(ruling);
-                }
-                let ruling = causality::minted(&mut self.history, number, *dot, index, at);
-                self.rule(ruling);
+                self.judge_minted(key, *dot, *op);
                 false
             }
             NodeEvent::StoreFailed { .. } => true,
+            NodeEvent::Refused { .. } => {
+                self.refusals += 1;
+                false
+            }
             NodeEvent::TreeCorrected { leaves } => {
                 let harmed = self.rotted.iter().any(|(harmed, _)| *harmed == node);
                 if !harmed && !self.options.extras.lying_disk {
@@ -109,11 +90,42 @@ impl World {
             | NodeEvent::CorruptRecord { .. }
             | NodeEvent::ReadRepair { .. }
             | NodeEvent::ManySiblings { .. }
-            | NodeEvent::Refused { .. }
             | NodeEvent::Compared { .. }
             | NodeEvent::Membership(_)
             | NodeEvent::Ready => false,
         }
+    }
+
+    /// A node says which dot it gave to an operation.
+    fn judge_minted(&mut self, key: &Bytes, dot: Dot, op: OpId) {
+        let Some(index) = self.history.find_number(op.id) else {
+            let detail = format!("a dot was minted for {op:?}, nobody's operation");
+            self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
+            return;
+        };
+        let number = self.history.op(index).key;
+        if self.history.op(index).delete {
+            self.deleted.insert(number);
+        }
+        let at = self.now;
+        if *key != self.workload.keys()[place(number)] {
+            let detail = format!("{index:?} was minted for {key:?}");
+            self.rule(Err(Broken::new("no phantom (P8)", at, detail)));
+        }
+        let ruling = outcome::minted(&self.history, index, at);
+        self.rule(ruling);
+        let ruling = contexts::minted(&self.history, index, at);
+        self.rule(ruling);
+        if self.remembers_operations(number) {
+            let ruling = idempotence::minted(&self.history, index, self.deaths, at);
+            self.rule(ruling);
+        }
+        let op = &mut self.history.ops[index.at()];
+        if op.reuse == Reuse::Tried {
+            op.reuse = Reuse::Minted;
+        }
+        let ruling = causality::minted(&mut self.history, number, dot, index, at);
+        self.rule(ruling);
     }
 
     /// A node has adopted a decree about the ring.
@@ -149,14 +161,24 @@ impl World {
         match (&attempt.call, response) {
             (Call::Write(index), Response::Error(error)) => {
                 contexts::refused(&self.history, *index, error.code, self.now)?;
+                idempotence::refused(&self.history, *index, error.code, self.now)?;
+                let (history, session) = (&mut self.history, &self.session);
+                conditional::refused(history, session, *index, error.code, self.now)?;
                 if error.code != ErrorCode::UnknownOutcome {
                     outcome::refused(&mut self.history, *index, error.code, self.now)?;
                 }
                 Ok(None)
             }
-            (Call::Read(_), Response::Error(_)) | (Call::Operate, _) => Ok(None),
+            (Call::Read(_) | Call::Reuse(_), Response::Error(_)) | (Call::Operate, _) => Ok(None),
+            (Call::Reuse(index), Response::Written(_)) => {
+                if self.remembers_operations(self.history.op(*index).key) {
+                    idempotence::reused(&self.history, *index, self.deaths, self.now)?;
+                }
+                Ok(None)
+            }
             (Call::Write(index), Response::Written(reply)) => {
                 let listing = self.listing(self.history.op(*index).key, response)?;
+                conditional::acknowledged(&self.history, &self.session, *index, &listing)?;
                 self.judge_ack(node, *index, reply)?;
                 Ok(self.seen(&listing, Some(&reply.context)))
             }
@@ -166,7 +188,7 @@ impl World {
                 self.judge_read(read, &listing, seen.as_ref())?;
                 Ok(seen)
             }
-            (Call::Read(_) | Call::Write(_), _) => {
+            (Call::Read(_) | Call::Write(_) | Call::Reuse(_), _) => {
                 let detail = format!("{:?} was answered by {response:?}", attempt.call);
                 Err(Broken::new("no phantom (P8)", self.now, detail))
             }
@@ -187,7 +209,7 @@ impl World {
         let listing = Listing { key, at, ops };
         causality::listed(&self.history, &listing)?;
         outcome::listed(&self.history, &listing)?;
-        idempotence::listed(&listing)?;
+        idempotence::listed(&self.history, &listing)?;
         Ok(listing)
     }
 

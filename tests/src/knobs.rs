@@ -11,7 +11,7 @@ use crate::options::Options;
 type Knob = (&'static str, fn(&mut Options));
 
 /// All of them, in the order in which they are tried.
-const KNOBS: [Knob; 32] = [
+const KNOBS: [Knob; 36] = [
     ("crash", |o| o.muted.push("crash")),
     ("power_cut", |o| o.muted.push("power_cut")),
     ("pause", |o| o.muted.push("pause")),
@@ -28,12 +28,14 @@ const KNOBS: [Knob; 32] = [
     ("misdirected", |o| o.muted.push("misdirected")),
     ("overload", |o| o.muted.push("overload")),
     ("ambush", |o| o.muted.push("ambush")),
+    ("brownout", |o| o.muted.push("brownout")),
     ("loss", |o| o.net.loss = 0),
     ("duplicate", |o| o.net.duplicate = 0),
     ("tail", |o| o.net.tail = 0),
     ("client_loss", |o| o.net.client_loss = 0),
     ("spread", |o| o.net.spread = 1),
     ("busy", |o| o.net.busy = 0),
+    ("bandwidth", |o| o.net.bandwidth = 0),
     ("disk_tail", |o| o.disk.tail = 0),
     ("small_limits", |o| {
         o.limits = quorate_node::limits::Limits::default();
@@ -41,6 +43,8 @@ const KNOBS: [Knob; 32] = [
     ("huge", |o| o.workload.huge = 0),
     ("forged", |o| o.workload.forged = 0),
     ("hasty", |o| o.workload.hasty = 0),
+    ("impatient", |o| o.workload.impatient = 0),
+    ("reuse", |o| o.workload.reuse = 0),
     ("deletes", |o| o.workload.deletes = 0),
     ("conditional", |o| o.workload.conditional = 0),
     ("retry", |o| o.workload.retry = 0),

@@ -172,7 +172,7 @@ fn main() -> ExitCode {
 }
 
 fn unknown_extras() -> ExitCode {
-    say_error("the extra classes are wipe, restore, lying_disk and damaged_journal");
+    say_error("the extra classes are wipe, restore, lying_disk, damaged_journal and clone");
     ExitCode::from(2)
 }
 

@@ -13,6 +13,10 @@ use crate::{
     rng::Rng,
 };
 
+/// How long before the power goes disks are slow: a few slow commits.
+const BROWNOUT_MIN: u64 = 10_000_000;
+const BROWNOUT_MAX: u64 = 300_000_000;
+
 /// One stroke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -45,6 +49,9 @@ pub enum Fault {
     /// One replica of this key is cut off for so long; when it is back another is cut off, and the
     /// record of the third is damaged.
     Ambush(usize, u64),
+    /// These disks are slow for so long, and then their processes die at once, just after so many
+    /// requests; each is started again after its time.
+    Brownout(Vec<(usize, u64)>, u64, u32),
 }
 
 /// Damage to what is stored.
@@ -64,6 +71,8 @@ pub enum Harm {
     LyingDisk(usize),
     /// This node loses power, and the end of its journal.
     DamagedJournal(usize, u64),
+    /// This node is started again on a copy of the directory of the other.
+    Clone(usize, usize, u64),
 }
 
 /// The classes that act through [`Fault`].
@@ -85,10 +94,12 @@ enum Class {
     Swizzle,
     Overload,
     Ambush,
+    Brownout,
     Wipe,
     Restore,
     LyingDisk,
     DamagedJournal,
+    Clone,
 }
 
 /// Draws faults.
@@ -140,7 +151,12 @@ impl Nemesis {
         let lasts = self.rng.between(self.lasts_max / 20, self.lasts_max);
         let (name, fault) = match class {
             Class::Crash => ("crash", self.crash(node, lasts)),
-            Class::PowerCut => ("power_cut", self.power_cut()),
+            Class::PowerCut => ("power_cut", Fault::Crash(self.several())),
+            Class::Brownout => {
+                let slow = self.rng.between(BROWNOUT_MIN, BROWNOUT_MAX);
+                let requests = u32::try_from(self.rng.below(80)).expect("below 80");
+                ("brownout", Fault::Brownout(self.several(), slow, requests))
+            }
             Class::Pause => ("pause", Fault::Pause(node, lasts)),
             Class::Partition => ("partition", Fault::Cut(self.cut(node), lasts)),
             Class::Clock => {
@@ -164,7 +180,8 @@ impl Nemesis {
             | Class::Wipe
             | Class::Restore
             | Class::LyingDisk
-            | Class::DamagedJournal => {
+            | Class::DamagedJournal
+            | Class::Clone => {
                 let (name, harm) = self.harm(class, lasts);
                 (name, Fault::Harm(harm))
             }
@@ -190,6 +207,9 @@ impl Nemesis {
             ("lying_disk", Harm::LyingDisk(victim))
         } else if class == Class::DamagedJournal {
             ("damaged_journal", Harm::DamagedJournal(victim, lasts))
+        } else if class == Class::Clone {
+            let other = (victim + 1 + self.rng.index(self.nodes - 1)) % self.nodes;
+            ("clone", Harm::Clone(victim, other, lasts))
         } else {
             ("bit_rot", Harm::BitRot(self.some_key()))
         }
@@ -233,15 +253,15 @@ impl Nemesis {
         }
     }
 
-    fn power_cut(&mut self) -> Fault {
+    /// All nodes or about half of them, each with the time for which it will be down.
+    fn several(&mut self) -> Vec<(usize, u64)> {
         let all = self.rng.chance(500_000);
-        let down = (0..self.nodes)
+        (0..self.nodes)
             .filter_map(|node| {
                 let lasts = self.rng.between(self.lasts_max / 20, self.lasts_max);
                 (all || self.rng.chance(500_000)).then_some((node, lasts))
             })
-            .collect();
-        Fault::Crash(down)
+            .collect()
     }
 
     /// Symmetric, one-way, isolating one node, or one link.
@@ -292,10 +312,12 @@ fn enabled(classes: &Classes, extras: Extras) -> Vec<Class> {
         (classes.odd_partitions, Class::Swizzle),
         (classes.overload, Class::Overload),
         (classes.ambush, Class::Ambush),
+        (classes.brownout, Class::Brownout),
         (extras.wipe, Class::Wipe),
         (extras.restore, Class::Restore),
         (extras.lying_disk, Class::LyingDisk),
         (extras.damaged_journal, Class::DamagedJournal),
+        (extras.clone, Class::Clone),
     ]
     .into_iter()
     .filter_map(|(on, class)| on.then_some(class))

@@ -50,6 +50,8 @@ pub struct Classes {
     /// A record is damaged just when another replica of it has missed something and the third is
     /// cut off.
     pub ambush: bool,
+    /// Several disks become slow, and soon their machines lose power: much is on its way to them.
+    pub brownout: bool,
 }
 
 /// Classes of fault that the product is not yet made for. They never come from a seed alone; a
@@ -69,6 +71,9 @@ pub struct Extras {
     pub lying_disk: bool,
     /// The end of a journal is gone although it was synced; the node is `rebuilding` for ever.
     pub damaged_journal: bool,
+    /// A node is started on a copy of another's directory: two processes then mint under one
+    /// name, and nobody fences them yet.
+    pub clone: bool,
 }
 
 impl Extras {
@@ -78,6 +83,7 @@ impl Extras {
         restore: false,
         lying_disk: false,
         damaged_journal: false,
+        clone: false,
     };
 
     /// Their names, as [`parse`](Self::parse) reads them; nothing if there are none.
@@ -88,6 +94,7 @@ impl Extras {
             (self.restore, "restore"),
             (self.lying_disk, "lying_disk"),
             (self.damaged_journal, "damaged_journal"),
+            (self.clone, "clone"),
         ];
         let on = all.into_iter().filter_map(|(on, name)| on.then_some(name));
         on.collect::<Vec<_>>().join(",")
@@ -103,6 +110,7 @@ impl Extras {
                 "restore" => extras.restore = true,
                 "lying_disk" => extras.lying_disk = true,
                 "damaged_journal" => extras.damaged_journal = true,
+                "clone" => extras.clone = true,
                 _ => return None,
             }
         }
@@ -133,6 +141,8 @@ pub struct NetOptions {
     pub spread: u64,
     /// How long a link is busy with each message; zero for a link that is never busy.
     pub busy: u64,
+    /// Bytes that a link carries in a second; zero for a link without a limit.
+    pub bandwidth: u64,
 }
 
 /// Behaviour of every disk.
@@ -185,6 +195,10 @@ pub struct WorkloadOptions {
     pub forged: u32,
     /// Requests whose budget is next to nothing, per million.
     pub hasty: u32,
+    /// Writes that are sent to a second node before the first one can have answered, per million.
+    pub impatient: u32,
+    /// Acknowledged writes whose operation id is then used for another write, per million.
+    pub reuse: u32,
     /// Budget of a request.
     pub timeout: Duration,
 }
@@ -198,6 +212,26 @@ pub struct NemesisOptions {
     pub lasts_max: u64,
     /// Damage to records that strikes a hot key, per million.
     pub hot: u32,
+}
+
+/// How busy the trees are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeOptions {
+    /// About how often two replicas are compared.
+    pub interval: Duration,
+    /// Rest between two audits of a tree.
+    pub audit_pause: Duration,
+}
+
+/// Which classes of fault a seed can draw. What a seed once meant is kept, for those that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Generation {
+    /// The first eight.
+    First,
+    /// Disks and links that misbehave more, clients that lie, changes of the ring.
+    Second,
+    /// All there are.
+    Newest,
 }
 
 /// One run.
@@ -227,6 +261,8 @@ pub struct Options {
     pub workload: WorkloadOptions,
     /// Faults.
     pub nemesis: NemesisOptions,
+    /// Trees.
+    pub trees: TreeOptions,
     /// Maxima of every node.
     pub limits: Limits,
     /// How far all wall clocks are from the usual hour; no outcome may depend on it.
@@ -239,11 +275,40 @@ pub struct Options {
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
+const MB: u64 = 1_000_000;
 
 impl Options {
     /// The options that belong to a seed.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
+        Self::of(seed, Generation::Newest)
+    }
+
+    /// The options that belonged to a seed when there were no more classes than these.
+    #[must_use]
+    pub fn of(seed: u64, generation: Generation) -> Self {
+        match generation {
+            Generation::First => Self::first_generation(seed),
+            Generation::Second => Self::second_generation(seed),
+            Generation::Newest => Self::newest_generation(seed),
+        }
+    }
+
+    fn newest_generation(seed: u64) -> Self {
+        let mut options = Self::second_generation(seed);
+        let mut rng = Rng::new(seed, 0x0904);
+        options.classes.brownout = rng.chance(250_000);
+        options.net.bandwidth = *rng.pick(&[0, 0, 0, 30 * MB, 3 * MB, MB / 2]);
+        options.workload.impatient = *rng.pick(&[0, 0, 20_000, 200_000]);
+        options.workload.reuse = *rng.pick(&[0, 0, 10_000, 100_000]);
+        options.trees = TreeOptions {
+            interval: Duration::from_secs(*rng.pick(&[1, 2, 4, 8])),
+            audit_pause: Duration::from_secs(*rng.pick(&[1, 4, 16, 16])),
+        };
+        options
+    }
+
+    fn second_generation(seed: u64) -> Self {
         let mut options = Self::first_generation(seed);
         // A stream of its own: what older seeds drew stays as it was.
         let mut rng = Rng::new(seed, 0x0902);
@@ -296,10 +361,7 @@ impl Options {
         self
     }
 
-    /// The options that belonged to a seed before there were more classes of fault than eight:
-    /// for seeds that failed then and are kept.
-    #[must_use]
-    pub fn first_generation(seed: u64) -> Self {
+    fn first_generation(seed: u64) -> Self {
         let mut rng = Rng::new(seed, 0x0901);
         let classes = classes(&mut rng);
         let w_min = if classes.bit_rot { 2 } else { 1 };
@@ -325,6 +387,10 @@ impl Options {
                 interval: rng.between(500, 5_000) * MS,
                 lasts_max: rng.between(500, 8_000) * MS,
                 hot: 0,
+            },
+            trees: TreeOptions {
+                interval: Duration::from_secs(2),
+                audit_pause: Duration::from_secs(2),
             },
             limits: Limits::default(),
             wall_shift_ms: 0,
@@ -352,6 +418,7 @@ impl Options {
             client_loss: 0,
             spread: 1,
             busy: 0,
+            bandwidth: 0,
         };
         options.disk.tail = 0;
         options
@@ -413,6 +480,7 @@ fn net(rng: &mut Rng) -> NetOptions {
         client_loss: *rng.pick(&[0, 1_000, 20_000]),
         spread: 1,
         busy: 0,
+        bandwidth: 0,
     }
 }
 
@@ -436,6 +504,8 @@ fn workload(rng: &mut Rng, w_min: u8) -> WorkloadOptions {
         huge: 0,
         forged: 0,
         hasty: 0,
+        impatient: 0,
+        reuse: 0,
     }
 }
 

@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
 };
 
 use quorate_gossip::Config as GossipConfig;
@@ -20,7 +19,14 @@ use quorate_node::{
 };
 use quorate_ring::{BadRing, Member, NodeId, NodeUuid, Ring};
 
-use crate::{clock::Clock, disk::Disk, oracle::bounds::Level, rng::Rng, workload::Attempt};
+use crate::{
+    clock::Clock,
+    disk::Disk,
+    options::{Options, TreeOptions},
+    oracle::bounds::Level,
+    rng::Rng,
+    workload::Attempt,
+};
 
 /// The secret under which contexts are sealed.
 pub const CONTEXT_SECRET: [u8; 32] = [0x51; 32];
@@ -116,7 +122,7 @@ impl Process {
     /// # Panics
     ///
     /// If the product refuses a directory that the simulator knows to be sound.
-    pub fn start(&mut self, now: u64, ring: &Arc<Ring>, (limits, known): (&Limits, &[Member])) {
+    pub fn start(&mut self, now: u64, ring: &Arc<Ring>, run: &Options, known: &[Member]) {
         assert!(self.machine.is_none(), "one process per directory");
         let opened = self.disk.reopen();
         self.clock.boot(now);
@@ -141,11 +147,7 @@ impl Process {
             identity,
             catalogue: self.disk.synced(Table::Meta, META_CATALOGUE_KEY),
             durable_writes: true,
-            limits: Limits {
-                anti_entropy_interval: Duration::from_secs(2),
-                audit_pause: Duration::from_secs(2),
-                ..limits.clone()
-            },
+            limits: limits(run),
             gossip: GossipConfig::lan(),
             seed: self.rng.word(),
         };
@@ -190,5 +192,17 @@ impl Process {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.is_up() && self.machine.as_ref().is_some_and(|node| node.is_ready())
+    }
+}
+
+fn limits(run: &Options) -> Limits {
+    let TreeOptions {
+        interval,
+        audit_pause,
+    } = run.trees;
+    Limits {
+        anti_entropy_interval: interval,
+        audit_pause,
+        ..run.limits.clone()
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::{
     knobs::Without,
-    options::{Extras, Options},
+    options::{Extras, Generation, Options},
 };
 
 /// What a run needs besides the build.
@@ -19,8 +19,8 @@ pub struct Plan {
     pub seconds: Option<u64>,
     /// Whether messages are encoded.
     pub encode: bool,
-    /// Whether only the first eight classes of fault exist.
-    pub first_generation: bool,
+    /// Which classes of fault the seed draws from.
+    pub generation: Generation,
     /// What the run does without.
     pub without: Without,
     /// Classes that no seed has by itself.
@@ -53,7 +53,7 @@ impl Plan {
             seed,
             seconds: None,
             encode: true,
-            first_generation: false,
+            generation: Generation::Newest,
             without: Without::NOTHING,
             extras: Extras::NONE,
         }
@@ -61,21 +61,16 @@ impl Plan {
 
     /// The run that a seed was when there were fewer classes of fault.
     #[must_use]
-    pub const fn first_generation(seed: u64) -> Self {
+    pub const fn of(seed: u64, generation: Generation) -> Self {
         let mut plan = Self::new(seed);
-        plan.first_generation = true;
+        plan.generation = generation;
         plan
     }
 
     /// The options that this plan means.
     #[must_use]
     pub fn options(&self) -> Options {
-        let mut options = if self.first_generation {
-            Options::first_generation(self.seed)
-        } else {
-            Options::from_seed(self.seed)
-        };
-        options = options.with_extras(self.extras);
+        let mut options = Options::of(self.seed, self.generation).with_extras(self.extras);
         self.without.apply(&mut options);
         options.encode = self.encode;
         if let Some(seconds) = self.seconds {
@@ -102,7 +97,8 @@ impl Plan {
                 Some(("seed", value)) => seed = Some(number(value)?),
                 Some(("seconds", value)) => plan.seconds = Some(number(value)?),
                 Some(("encode", value)) => plan.encode = value != "no",
-                Some(("classes", value)) => plan.first_generation = value == "first",
+                Some(("classes", "first")) => plan.generation = Generation::First,
+                Some(("classes", "second")) => plan.generation = Generation::Second,
                 Some(("without", value)) => {
                     let set = Without::parse(value);
                     plan.without = set.ok_or_else(|| ReplayError::NotALine(value.to_owned()))?;
@@ -140,8 +136,10 @@ impl fmt::Display for Plan {
         if !self.encode {
             write!(f, " encode=no")?;
         }
-        if self.first_generation {
-            write!(f, " classes=first")?;
+        match self.generation {
+            Generation::First => write!(f, " classes=first")?,
+            Generation::Second => write!(f, " classes=second")?,
+            Generation::Newest => {}
         }
         if !self.without.is_empty() {
             write!(f, " without={}", self.without)?;
@@ -162,7 +160,7 @@ mod tests {
         let plan = Plan {
             seconds: Some(7),
             encode: false,
-            first_generation: true,
+            generation: Generation::Second,
             without: Without::parse("crash,loss").expect("they exist"),
             extras: Extras::parse("wipe").expect("it exists"),
             ..Plan::new(77)

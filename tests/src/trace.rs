@@ -7,7 +7,11 @@
 
 use std::{fmt, io::Write as _};
 
-use quorate_node::message::{Message, ReplicaState, RpcId};
+use bytes::Bytes;
+use quorate_node::{
+    message::{Message, ReplicaState, RpcId},
+    ring_message::RingMessage,
+};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The running hash.
@@ -105,3 +109,30 @@ fn name(kind: u64, id: RpcId, bytes: &[u8]) -> u64 {
 }
 
 const HEAD_BYTES: usize = 64;
+
+/// About how many bytes a message takes on a link; as the fingerprint, without encoding it.
+#[must_use]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all that carries no record is about equally small"
+)]
+pub fn weight(message: &Message) -> usize {
+    HEAD_BYTES
+        + match message {
+            Message::Replicate { key, record, .. } => key.len() + record.len(),
+            Message::Fetched {
+                state: ReplicaState::Present(record),
+                ..
+            } => record.len(),
+            Message::Forward { write, .. } => {
+                let parts = [&write.value, &write.context];
+                parts.into_iter().flatten().map(Bytes::len).sum()
+            }
+            Message::Tree { body, .. } => body.weight(),
+            Message::Ring {
+                message: RingMessage::Page { items, .. },
+                ..
+            } => items.iter().map(|item| item.record.len()).sum(),
+            _ => HEAD_BYTES,
+        }
+}

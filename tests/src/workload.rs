@@ -4,7 +4,7 @@
 //! in later writes, however stale they have become. A client that hears nothing, or hears that the
 //! outcome is unknown, may send the same operation again, to the same node or another; one that
 //! hears an answer may do so as well, since that is what networks do to people. Some lie: they
-//! bring contexts that are damaged, made up, or of another key.
+//! bring contexts that are damaged, made up, or of another key, or use an operation id twice.
 
 use std::{collections::BTreeMap, rc::Rc};
 
@@ -14,10 +14,10 @@ use quorate_client::wire::{
 };
 
 use crate::{
-    history::{History, Op, OpIndex, Outcome, Seen, op_id, place},
+    history::{History, Op, OpIndex, Outcome, Reuse, Seen, op_id, place},
     options::{Options, WorkloadOptions},
     oracle::session::{Read, Session},
-    rng::Rng,
+    rng::{Rng, nanos},
 };
 
 /// The bucket that exists from the start.
@@ -35,6 +35,8 @@ pub enum Call {
     Read(Read),
     /// A put or delete.
     Write(OpIndex),
+    /// Another put under the id of that one, which was acknowledged.
+    Reuse(OpIndex),
     /// Something about the ring.
     Operate,
 }
@@ -76,6 +78,36 @@ pub struct WorkCounts {
     pub acknowledged: u64,
     /// Further attempts of operations.
     pub retries: u64,
+    /// Of these, sent to another node than the one before.
+    pub elsewhere: u64,
+    /// Of these, sent before the first could be answered.
+    pub impatient: u64,
+    /// Operation ids used again for another write.
+    pub reused: u64,
+    /// Writes with a precondition.
+    pub conditional: u64,
+    /// Writes with a context nobody gave out.
+    pub forged: u64,
+    /// Requests with next to no time.
+    pub hasty: u64,
+    /// Writes of values about as large as a value may be.
+    pub huge: u64,
+}
+
+impl WorkCounts {
+    /// What clients did wrong or in a hurry, by name.
+    #[must_use]
+    pub const fn faults(&self) -> [(&'static str, u64); 7] {
+        [
+            ("elsewhere", self.elsewhere),
+            ("impatient", self.impatient),
+            ("reused_id", self.reused),
+            ("conditional", self.conditional),
+            ("forged", self.forged),
+            ("hasty", self.hasty),
+            ("huge", self.huge),
+        ]
+    }
 }
 
 /// All clients.
@@ -134,6 +166,8 @@ impl Workload {
     /// Nobody lies, hurries or exaggerates any more.
     pub fn calm_down(&mut self) {
         self.options.hasty = 0;
+        self.options.impatient = 0;
+        self.options.reuse = 0;
         self.options.forged = 0;
         self.options.huge = 0;
     }
@@ -158,7 +192,8 @@ impl Workload {
             let read = session.read(key, r.unwrap_or(R_DEFAULT), now);
             return self.get(client, read, r);
         }
-        let op = self.some_write(now, client, key, history);
+        let op = self.some_write(now, client, key, session);
+        let op = history.push(op);
         self.write(client, op, history)
     }
 
@@ -176,7 +211,7 @@ impl Workload {
         u8::try_from(span).expect("between two bytes")
     }
 
-    fn some_write(&mut self, now: u64, client: usize, key: u32, history: &mut History) -> OpIndex {
+    fn some_write(&mut self, now: u64, client: usize, key: u32, session: &Session) -> Op {
         let delete = self.rng.chance(self.options.deletes);
         let contextual = self.rng.chance(self.options.contextual);
         let seen = self.contexts[client]
@@ -200,13 +235,68 @@ impl Workload {
             condition,
             ..Op::new(key, delete, now)
         };
+        if op.condition != Condition::None {
+            self.counts.conditional += 1;
+            op.front = session.read(key, w, now).front;
+        }
         if self.rng.chance(self.options.huge) {
+            self.counts.huge += 1;
             op.value_bytes = VALUE_BYTES_MAX - 1 + self.rng.index(3);
         }
         if self.rng.chance(self.options.forged) {
+            self.counts.forged += 1;
             op.forged = Some(self.forge(client, key, op.seen.take()));
         }
-        history.push(op)
+        op
+    }
+
+    /// After what time the author of a write sends it elsewhere as well, if it cannot wait.
+    pub fn impatience(&mut self, attempt: &Attempt) -> Option<u64> {
+        let hurries = matches!(attempt.call, Call::Write(_));
+        (hurries && self.rng.chance(self.options.impatient))
+            .then(|| self.rng.below(nanos(self.options.timeout) / 8))
+    }
+
+    /// A client that has not heard of an attempt sends another to another node.
+    pub fn again(&mut self, serial: u64, history: &mut History) -> Option<Attempt> {
+        let Attempt {
+            client,
+            target,
+            call: Call::Write(index),
+            ..
+        } = *self.waiting.get(&serial)?
+        else {
+            return None;
+        };
+        self.counts.retries += 1;
+        self.counts.impatient += 1;
+        self.counts.elsewhere += 1;
+        let next = self.write(client, index, history);
+        let elsewhere = (target + 1 + self.rng.index(self.nodes - 1)) % self.nodes;
+        Some(self.retarget(next, elsewhere))
+    }
+
+    /// A client uses the id of an acknowledged put for another.
+    fn reuse(&mut self, client: usize, index: OpIndex, history: &mut History) -> Attempt {
+        self.counts.reused += 1;
+        let timeout_ms = self.timeout_ms();
+        let op = &mut history.ops[index.at()];
+        if op.reuse == Reuse::No {
+            op.reuse = Reuse::Tried;
+        }
+        let request = Request::Put(WriteRequest {
+            bucket: BUCKET.to_owned(),
+            key: self.key(op.key),
+            value: Some(Bytes::from_static(b"another value under the same id")),
+            w: (op.w != W_DEFAULT).then_some(op.w),
+            op_id: op_id(index),
+            retry: true,
+            timeout_ms,
+            ..WriteRequest::default()
+        });
+        let target = self.rng.index(self.nodes);
+        let budget = u64::from(timeout_ms) * 1_000_000;
+        self.attempt(client, target, budget, Call::Reuse(index), request)
     }
 
     /// A context that no node gave out for this key.
@@ -280,6 +370,7 @@ impl Workload {
 
     fn timeout_ms(&mut self) -> u32 {
         if self.rng.chance(self.options.hasty) {
+            self.counts.hasty += 1;
             return u32::try_from(self.rng.below(20)).expect("below 20");
         }
         u32::try_from(self.options.timeout.as_millis()).expect("budgets are short")
@@ -318,6 +409,12 @@ impl Workload {
                 }
                 if well {
                     self.counts.acknowledged += 1;
+                    if self.may_reuse(&attempt, history) {
+                        let Call::Write(index) = attempt.call else {
+                            return None;
+                        };
+                        return Some(self.reuse(attempt.client, index, history));
+                    }
                     self.options.needless_retry
                 } else {
                     self.after_error(&response)
@@ -332,11 +429,22 @@ impl Workload {
             return None;
         }
         self.counts.retries += 1;
-        let next = self.write(attempt.client, index, history);
+        let mut next = self.write(attempt.client, index, history);
         if self.rng.chance(300_000) {
-            return Some(self.retarget(next, attempt.target));
+            next = self.retarget(next, attempt.target);
         }
+        self.counts.elsewhere += u64::from(next.target != attempt.target);
         Some(next)
+    }
+
+    /// Whether a client that heard this goes on to use the operation's id for another write: of a
+    /// put without a context, so that both are alike but for their values.
+    fn may_reuse(&mut self, attempt: &Attempt, history: &History) -> bool {
+        let Call::Write(index) = attempt.call else {
+            return false;
+        };
+        let op = history.op(index);
+        op.seen.is_none() && !op.delete && self.rng.chance(self.options.reuse)
     }
 
     fn retarget(&mut self, mut attempt: Attempt, target: usize) -> Attempt {
@@ -361,7 +469,7 @@ impl Workload {
         let key = match &attempt.call {
             Call::Read(read) => read.key,
             Call::Write(index) => history.op(*index).key,
-            Call::Operate => return,
+            Call::Operate | Call::Reuse(_) => return,
         };
         // The auditor of the healing phase is nobody's client.
         if let Some(contexts) = self.contexts.get_mut(attempt.client) {
@@ -405,6 +513,7 @@ impl Op {
             seen: None,
             w: W_DEFAULT,
             condition: Condition::None,
+            front: Vec::new(),
             forged: None,
             started,
             deaths: 0,
@@ -413,6 +522,7 @@ impl Op {
             attempts: 0,
             refused: 0,
             outcome: Outcome::Unknown,
+            reuse: Reuse::No,
             dots: Vec::new(),
             settled: false,
             replaced: None,

@@ -35,7 +35,7 @@ use crate::{
     oracle::{Broken, bounds, causality::Causality, ring::Rings, session::Session},
     process::{Doom, Input, Process, Waiting},
     rng::Rng,
-    trace::{Trace, fingerprint},
+    trace::{Trace, fingerprint, weight},
     workload::{Attempt, Call, Heard, Workload},
 };
 
@@ -61,6 +61,8 @@ pub enum Event {
     Disk(usize, u32),
     /// A client begins an operation.
     Operation,
+    /// A client that has not heard of an attempt sends another elsewhere.
+    Again(u64),
     /// The nemesis strikes.
     Strike,
     /// A fault that was announced begins.
@@ -138,6 +140,8 @@ pub struct World {
     pub faulty: bool,
     /// Deaths of processes.
     pub deaths: u64,
+    /// Times that a node met one of its limits.
+    pub refusals: u64,
     /// Saved directories, by node.
     pub backups: BTreeMap<usize, Image>,
     /// What clients heard, if the caller asked for it to be kept.
@@ -197,6 +201,7 @@ impl World {
             deleted: BTreeSet::new(),
             faulty: true,
             deaths: 0,
+            refusals: 0,
             backups: BTreeMap::new(),
             heard: None,
             principals,
@@ -241,6 +246,11 @@ impl World {
             }
             Event::Disk(node, life) => self.disk(node, life),
             Event::Operation => self.operation(),
+            Event::Again(serial) => {
+                if let Some(attempt) = self.workload.again(serial, &mut self.history) {
+                    self.send_request(attempt);
+                }
+            }
             Event::Operator => self.operate(),
             Event::Strike => self.strike(),
             Event::Fault(fault) => {
@@ -346,6 +356,10 @@ impl World {
         let attempt = self
             .workload
             .next_op(self.now, &mut self.history, &self.session);
+        if let Some(pause) = self.workload.impatience(&attempt) {
+            self.agenda
+                .plan(self.now + pause, Event::Again(attempt.serial));
+        }
         self.send_request(attempt);
     }
 
@@ -520,7 +534,12 @@ impl World {
         let Some(&to) = self.indexes.get(&to) else {
             return;
         };
-        let arrivals = self.network.send(self.now, from, to);
+        let bytes = if self.options.net.bandwidth == 0 {
+            0
+        } else {
+            weight(&message)
+        };
+        let arrivals = self.network.send(self.now, from, to, bytes);
         let Some(first) = arrivals.first else {
             return;
         };
@@ -557,8 +576,7 @@ impl World {
         }
         self.trace
             .line(self.now, format_args!("n{} starts", node + 1));
-        let with = (&self.options.limits, &self.known[..]);
-        self.processes[node].start(self.now, &self.ring, with);
+        self.processes[node].start(self.now, &self.ring, &self.options, &self.known);
         self.drain(node);
         self.feed(node, Input::Timeout);
     }

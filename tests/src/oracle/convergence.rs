@@ -1,7 +1,6 @@
 //! P5, W10: when faults stop, the replicas of every key become identical in bounded time.
 //!
-//! What brings a stale replica up to date is read repair, so the healing phase reads every key from
-//! all of its replicas before it compares them; a key that nobody reads is no concern here.
+//! Without anybody reading them: what brings a stale replica up to date is the comparison of trees.
 //! Compared are versions and clocks; which operation ids an object remembers may differ.
 
 use super::{Broken, Ruling};

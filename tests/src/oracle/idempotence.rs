@@ -10,8 +10,10 @@
 
 use std::collections::BTreeMap;
 
+use quorate_client::wire::ErrorCode;
+
 use super::{Broken, Listing, Ruling};
-use crate::history::{History, OpIndex, place};
+use crate::history::{History, OpIndex, Reuse, place};
 
 const PROMISE: &str = "idempotence (P6, W5)";
 
@@ -33,9 +35,37 @@ pub fn minted(history: &History, index: OpIndex, deaths: u64, at: u64) -> Ruling
     Err(Broken::new(PROMISE, at, detail))
 }
 
-/// No operation has two live siblings in one answer.
-pub fn listed(listing: &Listing) -> Ruling {
-    let mut ops = listing.ops.clone();
+/// A write was refused because its operation id had written something else.
+pub fn refused(history: &History, index: OpIndex, code: ErrorCode, at: u64) -> Ruling {
+    if code != ErrorCode::OpIdReused || history.op(index).reuse != Reuse::No {
+        return Ok(());
+    }
+    let detail = format!("{index:?} is refused as a reused id, and nobody reused it");
+    Err(Broken::new(PROMISE, at, detail))
+}
+
+/// Another write under the id of an acknowledged one was acknowledged as well, while processes
+/// have died so many times. Replicas that only know that the id was seen take it for a retry.
+pub fn reused(history: &History, index: OpIndex, deaths: u64, at: u64) -> Ruling {
+    let op = history.op(index);
+    let since = history.ids[place(op.key)] - op.ids_before;
+    let was_seen = op.replaced.is_some() || history.was_seen(index) || op.reuse == Reuse::Minted;
+    if !op.prompt || op.deaths != deaths || WINDOW < since || was_seen {
+        return Ok(());
+    }
+    let detail = format!(
+        "another write under the id of {index:?} of key {} was acknowledged",
+        op.key
+    );
+    Err(Broken::new(PROMISE, at, detail))
+}
+
+/// No operation has two live siblings in one answer; two different writes under one id may.
+pub fn listed(history: &History, listing: &Listing) -> Ruling {
+    let ops = listing.ops.iter().copied();
+    let mut ops: Vec<_> = ops
+        .filter(|&op| history.op(op).reuse != Reuse::Minted)
+        .collect();
     ops.sort_unstable();
     if let Some([twice, _]) = ops.windows(2).find(|pair| pair[0] == pair[1]) {
         let detail = format!("key {} lists {twice:?} twice", listing.key);
@@ -52,7 +82,7 @@ pub fn at_the_end(history: &mut History, live: &BTreeMap<u32, Vec<OpIndex>>, at:
             at,
             ops: ops.clone(),
         };
-        listed(&listing)?;
+        listed(history, &listing)?;
         let minted = history.dots[place(key)].len();
         for &index in ops {
             let Some(seen) = history.op(index).seen.clone() else {

@@ -6,6 +6,7 @@
 
 pub mod bounds;
 pub mod causality;
+pub mod conditional;
 pub mod contexts;
 pub mod convergence;
 pub mod durability;

@@ -6,7 +6,7 @@
 use quorate_client::wire::Version;
 
 use super::{Broken, Ruling};
-use crate::history::{History, OpIndex};
+use crate::history::{History, OpIndex, Reuse};
 
 const PROMISE: &str = "no phantom (P8)";
 
@@ -35,7 +35,7 @@ pub fn recognise(
     }
     match &version.value {
         Some(_) if op.delete => Err(broken("a tombstone with a value")),
-        Some(_) if version.value != op.value => {
+        Some(_) if version.value != op.value && op.reuse != Reuse::Minted => {
             Err(broken(&format!("{index:?} wrote other bytes")))
         }
         None if with_value && !op.delete => Err(broken(&format!("{index:?} lost its value"))),

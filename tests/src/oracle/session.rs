@@ -74,6 +74,18 @@ impl Session {
         self.lost_at[place(key)] = Some(at);
     }
 
+    /// Whether among `r` replicas there must be one that holds this, if none forgot it since.
+    #[must_use]
+    pub(super) fn reaches(&self, key: u32, r: u8, known: &Established) -> bool {
+        self.n < r + self.left(key, known.w, known.at)
+    }
+
+    /// Replicas of every key.
+    #[must_use]
+    pub(super) const fn n(&self) -> u8 {
+        self.n
+    }
+
     /// How many still hold what `w` replicas held at that time.
     fn left(&self, key: u32, w: u8, at: u64) -> u8 {
         let lost = self.lost_at[place(key)].is_some_and(|lost| at <= lost);
@@ -100,7 +112,13 @@ impl Session {
     /// Whether a replica forgot the key while a read was on its way, which then proves nothing.
     #[must_use]
     pub fn is_moot(&self, read: &Read) -> bool {
-        self.lost_at[place(read.key)].is_some_and(|lost| read.started <= lost)
+        self.forgot_since(read.key, read.started)
+    }
+
+    /// Whether a replica has forgotten a key since then.
+    #[must_use]
+    pub(super) fn forgot_since(&self, key: u32, at: u64) -> bool {
+        self.lost_at[place(key)].is_some_and(|lost| at <= lost)
     }
 
     /// An acknowledged write replaces all that its author had seen.
