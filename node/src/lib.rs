@@ -27,7 +27,6 @@ pub mod cli;
 pub mod config;
 mod coordinator;
 mod core;
-mod decoded;
 pub mod event;
 mod forwards;
 pub mod healing;

@@ -17,9 +17,9 @@ pub struct Limits {
     pub replica_keys_max: usize,
     /// Bytes handed to the store and not yet complete (`store_queue_bytes`).
     pub store_bytes_max: usize,
-    /// Bytes of decoded records kept for the next use. What is in much use at one time should fit;
-    /// the store has a cache of its own for the rest.
-    pub decoded_bytes_max: usize,
+    /// Bytes of records kept for the next use. What is in much use at one time should fit; the
+    /// store has a cache of its own for the rest. Zero keeps none.
+    pub recent_bytes_max: usize,
     /// Jobs that may wait for one key (`key_queue`): a hot key must not hold all memory.
     pub key_queue_max: usize,
     /// Read repairs in progress (`repairs`); further ones wait for the next read.
@@ -53,7 +53,7 @@ impl Default for Limits {
             request_bytes_max: 128 << 20,
             replica_keys_max: 65_536,
             store_bytes_max: 256 << 20,
-            decoded_bytes_max: 8 << 20,
+            recent_bytes_max: 64 << 20,
             key_queue_max: 4_096,
             repairs_max: 1_024,
             recoveries_max: 64,

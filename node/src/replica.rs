@@ -13,6 +13,7 @@
 
 mod admission;
 mod handover;
+mod recent;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,12 +24,12 @@ use std::{
 use bytes::Bytes;
 use quorate_ring::NodeId;
 
+use self::recent::Recent;
 use crate::{
     causality::{
         Container, Coordinated, Dot, Minter, ReceiveError, Rule, Write as VersionWrite, coordinate,
         receive,
     },
-    decoded::Decoded,
     healing::message::Place,
     identity::Identity,
     limits::Limits,
@@ -211,10 +212,26 @@ struct InFlight {
 #[derive(Debug)]
 struct Entry {
     loading: bool,
+    /// The state is remembered, not read: what is on disk may have been damaged since.
+    remembered: bool,
     queue: VecDeque<(Caller, Job)>,
     latest: Held,
     durable: Held,
     writes: VecDeque<InFlight>,
+}
+
+impl Entry {
+    /// Whoever sends what is remembered here already may know better: it counts as stored only if
+    /// it is still on disk.
+    fn has_to_look(&self, job: &Job) -> bool {
+        if !self.remembered || !self.writes.is_empty() {
+            return false;
+        }
+        match (job, self.latest.container()) {
+            (Job::Apply(merge), Some(held)) => held.clock().dominates(merge.incoming.clock()),
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -232,7 +249,7 @@ pub(crate) struct Replica {
     /// True if a completed write is on disk for good (`durability = sync`).
     durable_writes: bool,
     entries: BTreeMap<Address, Entry>,
-    decoded: Decoded,
+    recent: Recent,
     tickets: BTreeMap<Ticket, (Pending, Address, usize)>,
     store_bytes: usize,
     commands: VecDeque<Command>,
@@ -265,7 +282,7 @@ impl Replica {
             extending: false,
             durable_writes,
             entries: BTreeMap::new(),
-            decoded: Decoded::new(limits.decoded_bytes_max),
+            recent: Recent::new(limits.recent_bytes_max),
             tickets: BTreeMap::new(),
             store_bytes: 0,
             commands: VecDeque::new(),
@@ -353,22 +370,32 @@ impl Replica {
         if limits.replica_keys_max <= self.entries.len() {
             return self.refuse(caller, address, "replica_keys");
         }
+        let remembered = self.recent.find(&address).map(Held::Present);
+        let held = remembered.clone().unwrap_or(Held::Absent);
+        let entry = Entry {
+            loading: remembered.is_none(),
+            remembered: remembered.is_some(),
+            queue: VecDeque::from([(caller, job)]),
+            latest: held.clone(),
+            durable: held,
+            writes: VecDeque::new(),
+        };
+        self.entries.insert(address.clone(), entry);
+        if remembered.is_some() {
+            self.work(tickets, address);
+        } else {
+            self.load_key(tickets, address);
+        }
+    }
+
+    fn load_key(&mut self, tickets: &mut u64, address: Address) {
         let ticket = next_ticket(tickets);
         self.commands.push_back(Command::Read {
             ticket,
             table: Table::Objects,
             key: address.store_key(),
         });
-        self.tickets
-            .insert(ticket, (Pending::Key, address.clone(), 0));
-        let entry = Entry {
-            loading: true,
-            queue: VecDeque::from([(caller, job)]),
-            latest: Held::Absent,
-            durable: Held::Absent,
-            writes: VecDeque::new(),
-        };
-        self.entries.insert(address, entry);
+        self.tickets.insert(ticket, (Pending::Key, address, 0));
     }
 
     fn refuse(&mut self, caller: Caller, address: Address, limit: &'static str) {
@@ -388,7 +415,7 @@ impl Replica {
         };
         let held = match value {
             Ok(None) => Held::Absent,
-            Ok(Some(bytes)) => self.decode(&address, bytes),
+            Ok(Some(bytes)) => decode(&address, bytes),
             Err(_) => Held::Unreadable,
         };
         if let Some(entry) = self.entries.get_mut(&address) {
@@ -401,21 +428,12 @@ impl Replica {
                 });
             }
             entry.loading = false;
+            entry.remembered = false;
             entry.latest = held.clone();
             entry.durable = held;
         }
         self.work(tickets, address);
         true
-    }
-
-    fn decode(&self, address: &Address, bytes: Bytes) -> Held {
-        if let Some(stored) = self.decoded.find(address, &bytes) {
-            return Held::Present(stored);
-        }
-        match format::decode(address.bucket.0, &address.key, &bytes) {
-            Ok(record) => Held::Present(Arc::new(Stored { record, bytes })),
-            Err(_) => Held::Unreadable,
-        }
     }
 
     /// A write this replica asked for is complete. False if the ticket is not ours.
@@ -499,8 +517,12 @@ impl Replica {
             && entry.queue.is_empty()
             && entry.writes.is_empty()
         {
-            if let Held::Present(stored) = &entry.durable {
-                self.decoded.keep(address, stored);
+            if let Held::Present(stored) = &entry.durable
+                && !stored.record.suspect
+            {
+                self.recent.keep(address, stored);
+            } else {
+                self.recent.forget(address);
             }
             self.entries.remove(address);
         }
@@ -514,6 +536,12 @@ impl Replica {
         let mut callers = Vec::new();
         let mut changed = false;
         while let Some((caller, job)) = entry.queue.pop_front() {
+            if !changed && entry.has_to_look(&job) {
+                entry.queue.push_front((caller, job));
+                entry.loading = true;
+                self.load_key(tickets, address.clone());
+                break;
+            }
             let waits = match job {
                 Job::Read => {
                     let done = Done::Read(entry.durable.clone());
@@ -753,6 +781,13 @@ fn refusal(error: &ReceiveError) -> Refusal {
     match error {
         ReceiveError::EqualDotsDiffer(_) => Refusal::EqualDotsDiffer,
         ReceiveError::LeaseExhausted(_) => Refusal::Limit("epoch_lease"),
+    }
+}
+
+fn decode(address: &Address, bytes: Bytes) -> Held {
+    match format::decode(address.bucket.0, &address.key, &bytes) {
+        Ok(record) => Held::Present(Arc::new(Stored { record, bytes })),
+        Err(_) => Held::Unreadable,
     }
 }
 

@@ -455,6 +455,10 @@ fn classes_of_harm(options: &mut Options, rng: &mut Rng) {
 /// Mostly those of the product; now and then so small that they are met all the time.
 fn limits(rng: &mut Rng) -> Limits {
     let mut limits = Limits::default();
+    // What is remembered hides what happens to disks; half of the runs remember nothing.
+    if rng.chance(500_000) {
+        limits.recent_bytes_max = 0;
+    }
     if rng.chance(750_000) {
         return limits;
     }
@@ -464,7 +468,7 @@ fn limits(rng: &mut Rng) -> Limits {
     limits.store_bytes_max = small(4_096, 65_536);
     limits.key_queue_max = small(4, 32);
     limits.repairs_max = small(32, 64);
-    limits.decoded_bytes_max = small(0, 8_192);
+    limits.recent_bytes_max = small(0, 65_536);
     limits
 }
 

@@ -1,0 +1,160 @@
+//! Records that were in use lately, so that a key in much use is neither read nor decoded anew for
+//! every request and message about it.
+//!
+//! What is kept is what was last durable. The disk may be damaged behind its back: then this still
+//! has the right bytes, the next write puts them back, and the replica looks at the disk before it
+//! says of something it only remembers that it is stored. Damage is looked for by scrubbing and by
+//! comparison, which read the store itself.
+//!
+//! Bounded by bytes. What was not used since it was last looked at goes first, which costs less
+//! than to keep the order of use (the clock of Corbató, 1968).
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use super::{Address, Stored};
+
+/// A record takes about so much besides its bytes.
+const RECORD_BYTES: usize = 1_200;
+/// A record that takes more than one part in so many of all room is not kept.
+const SHARE: usize = 16;
+
+#[derive(Debug)]
+struct Kept {
+    /// None if it was forgotten; its place in the round stays until its turn comes.
+    stored: Option<Arc<Stored>>,
+    used: bool,
+}
+
+/// Durable records by address.
+#[derive(Debug)]
+pub(super) struct Recent {
+    bytes_max: usize,
+    bytes: usize,
+    records: BTreeMap<Address, Kept>,
+    /// Each record once.
+    hand: VecDeque<Address>,
+}
+
+impl Recent {
+    pub(super) const fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            bytes: 0,
+            records: BTreeMap::new(),
+            hand: VecDeque::new(),
+        }
+    }
+
+    /// What was last durable under that address, if it is still known.
+    pub(super) fn find(&mut self, address: &Address) -> Option<Arc<Stored>> {
+        let kept = self.records.get_mut(address)?;
+        kept.used = true;
+        kept.stored.clone()
+    }
+
+    /// Keeps a record in place of what was kept under that address.
+    pub(super) fn keep(&mut self, address: &Address, stored: &Arc<Stored>) {
+        let stored = Some(Arc::clone(stored));
+        let size = size(stored.as_ref());
+        if self.bytes_max < size * SHARE {
+            return self.forget(address);
+        }
+        if let Some(kept) = self.records.get_mut(address) {
+            self.bytes -= self::size(kept.stored.as_ref());
+            kept.stored = stored;
+        } else {
+            let used = false;
+            self.records.insert(address.clone(), Kept { stored, used });
+            self.hand.push_back(address.clone());
+        }
+        self.bytes += size;
+        while self.bytes_max < self.bytes {
+            self.pass();
+        }
+    }
+
+    /// Nothing is known of that address any more.
+    pub(super) fn forget(&mut self, address: &Address) {
+        if let Some(kept) = self.records.get_mut(address) {
+            self.bytes -= size(kept.stored.as_ref()) - size(None);
+            kept.stored = None;
+        }
+    }
+
+    /// Looks at the record whose turn it is: used, it may stay for another round.
+    fn pass(&mut self) {
+        let address = self.hand.pop_front().expect("bytes are those of records");
+        let kept = self.records.get_mut(&address).expect("each record once");
+        if std::mem::take(&mut kept.used) {
+            self.hand.push_back(address);
+        } else if let Some(gone) = self.records.remove(&address) {
+            self.bytes -= size(gone.stored.as_ref());
+        }
+    }
+}
+
+fn size(stored: Option<&Arc<Stored>>) -> usize {
+    RECORD_BYTES + stored.map_or(0, |stored| stored.bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{message::BucketId, store::format::Record};
+
+    fn address(key: u8) -> Address {
+        Address {
+            token: u64::from(key),
+            bucket: BucketId(1),
+            key: Bytes::copy_from_slice(&[key]),
+        }
+    }
+
+    fn stored(bytes: &'static [u8]) -> Arc<Stored> {
+        Arc::new(Stored {
+            record: Record::default(),
+            bytes: Bytes::from_static(bytes),
+        })
+    }
+
+    #[test]
+    fn the_last_one_kept_is_found_until_it_is_forgotten() {
+        let mut recent = Recent::new(1 << 20);
+        recent.keep(&address(1), &stored(b"old"));
+        recent.keep(&address(1), &stored(b"new"));
+        assert_eq!(recent.find(&address(1)).unwrap().bytes, "new");
+        recent.forget(&address(1));
+        assert!(recent.find(&address(1)).is_none());
+        assert_eq!((recent.bytes, recent.hand.len()), (RECORD_BYTES, 1));
+        recent.keep(&address(1), &stored(b"again"));
+        assert_eq!(recent.find(&address(1)).unwrap().bytes, "again");
+        assert_eq!(recent.hand.len(), 1);
+    }
+
+    #[test]
+    fn one_too_large_to_keep_takes_its_predecessor_with_it() {
+        let mut recent = Recent::new(RECORD_BYTES * SHARE + 100);
+        recent.keep(&address(1), &stored(b"small"));
+        assert!(recent.find(&address(1)).is_some());
+        recent.keep(&address(1), &stored(&[0; 100]));
+        assert!(recent.find(&address(1)).is_none());
+    }
+
+    #[test]
+    fn it_stays_within_its_bytes_and_keeps_what_is_used() {
+        let mut recent = Recent::new(RECORD_BYTES * 20);
+        for key in 0..200 {
+            recent.keep(&address(key), &stored(b"value"));
+            assert!(recent.find(&address(0)).is_some(), "{key}");
+            assert!(recent.bytes <= recent.bytes_max);
+            assert_eq!(recent.records.len(), recent.hand.len());
+        }
+        assert!(recent.find(&address(199)).is_some());
+        assert!(recent.find(&address(100)).is_none());
+    }
+}
