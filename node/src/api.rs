@@ -5,7 +5,7 @@
 
 use quorate_client::wire::Response;
 use quorate_gossip::Instant;
-use quorate_ring::NodeId;
+use quorate_ring::{Member, NodeId};
 
 use crate::{
     event::Event,
@@ -46,6 +46,8 @@ pub enum Output {
         /// Its answer.
         response: Response,
     },
+    /// Keep a connection to this node from now on, instead of to where it was before.
+    Meet(Member),
     /// Work for the store: exactly one completion comes back, or the process dies.
     Store(Command),
     /// For logs, metrics and oracles; never for logic.

@@ -102,7 +102,7 @@ fn invalid(message: impl Into<String>) -> ErrorBody {
 }
 
 impl Catalogue {
-    /// The catalogue of a new cluster whose keys may have `replicas_max` replicas: the bucket
+    /// The catalogue of a new cluster whose keys may ever have `replicas_max` replicas: the bucket
     /// `default` and nothing else.
     #[must_use]
     pub fn founding(replicas_max: u8) -> Self {

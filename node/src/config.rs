@@ -36,10 +36,10 @@ pub struct NodeConfig {
     /// Everything the node must not forget.
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
-    /// The node's zone; must be what `members` says.
+    /// The node's zone; must be what `members` says, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// The node's weight; must be what `members` says.
+    /// The node's weight; must be what `members` says, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
     /// When a write is acknowledged.
@@ -54,10 +54,20 @@ pub struct NodeConfig {
     pub disk_free_min: u64,
     /// Certificates and keys.
     pub tls: TlsFiles,
-    /// What the cluster was founded with.
+    /// What the cluster was founded with. Who joins is told it.
+    #[serde(default)]
     pub cluster: ClusterConfig,
-    /// Every node of the cluster, this one included.
+    /// The nodes that founded the cluster together, this one included; none for a node that joins
+    /// one, or that founds one alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberConfig>,
+    /// Members to join the cluster through, `HOST:PORT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub join: Vec<String>,
+    /// Found a cluster if the data directory knows none. Only ever said on the command line: a file
+    /// that says so would do it again for a directory that was lost.
+    #[serde(skip)]
+    pub bootstrap: bool,
 }
 
 /// Twice the store's own reserve, so that there is something left for deletes and repair.
@@ -97,6 +107,7 @@ pub struct TlsFiles {
 #[serde(deny_unknown_fields)]
 pub struct ClusterConfig {
     /// For people.
+    #[serde(default = "default_cluster_name")]
     pub name: String,
     /// Parts of the token space; a power of two. 256: fine-grained enough for tens of nodes.
     #[serde(default = "default_partitions")]
@@ -104,6 +115,16 @@ pub struct ClusterConfig {
     /// Length of preference lists, and so the largest n a bucket may have.
     #[serde(default = "default_replicas_max")]
     pub replicas_max: u8,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            name: default_cluster_name(),
+            partitions: default_partitions(),
+            replicas_max: default_replicas_max(),
+        }
+    }
 }
 
 /// One node of the cluster.
@@ -132,6 +153,10 @@ fn default_http() -> String {
 
 fn default_data_dir() -> PathBuf {
     PathBuf::from("data")
+}
+
+fn default_cluster_name() -> String {
+    "quorate".to_owned()
 }
 
 const fn default_partitions() -> u32 {
@@ -221,7 +246,45 @@ impl NodeConfig {
         }
     }
 
+    /// This node, as the others are to know it.
+    pub fn own_member(&self) -> Result<Member, MemberError> {
+        if let Some(me) = self.members.iter().find(|member| member.name == self.name) {
+            return me.member();
+        }
+        let address = self.advertise.as_ref().unwrap_or(&self.listen);
+        let default = default_zone();
+        let zone = self.zone.as_ref().unwrap_or(&default);
+        Member::new(&self.name, address, zone, self.weight.unwrap_or(1))
+    }
+
+    /// A node alone: nobody has said where the others reach it.
+    fn check_alone(&self, problems: &mut Vec<String>) {
+        let listen = self.listen.parse::<SocketAddr>();
+        let everywhere = listen.is_ok_and(|address| address.ip().is_unspecified());
+        if everywhere && self.advertise.is_none() {
+            problems.push(format!(
+                "listen = {:?} is every address: say with advertise (HOST:PORT) at which one the \
+                 others reach this node",
+                self.listen
+            ));
+        } else if let Err(error) = self.own_member() {
+            problems.push(format!("this node, {:?}: {error}", self.name));
+        }
+        if self.bootstrap && !self.join.is_empty() {
+            let text = "a node founds a cluster (--bootstrap) or joins one (join), not both";
+            problems.push(text.to_owned());
+        }
+    }
+
     fn check_members(&self, problems: &mut Vec<String>) {
+        if self.members.is_empty() {
+            return self.check_alone(problems);
+        }
+        if self.bootstrap || !self.join.is_empty() {
+            let text = "[[members]] says who founded the cluster: leave out --bootstrap and join, \
+                        or [[members]]";
+            problems.push(text.to_owned());
+        }
         let mut ids = BTreeSet::new();
         for member in &self.members {
             if let Err(error) = member.member() {

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Response};
 use quorate_gossip::{Gossip, Instant, State};
-use quorate_ring::{Decree, Member, NodeId, Ring, Token};
+use quorate_ring::{Decree, NodeId, Ring, Token};
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
@@ -22,6 +22,7 @@ use crate::{
     causality::{Container, ContextKey},
     event::Event,
     healing::governor::Governor,
+    joining::Outsider,
     limits::Limits,
     message::{Class, Message, RpcId},
     node::RingNews,
@@ -91,7 +92,7 @@ pub(crate) struct Core {
     /// The other ring that writes need, while a change is under way.
     pub(crate) other: Option<Arc<Ring>>,
     /// Nodes that have joined the cluster and are not in the ring.
-    pub(crate) outsiders: BTreeMap<NodeId, Member>,
+    pub(crate) outsiders: BTreeMap<NodeId, Outsider>,
     pub(crate) ring_news: VecDeque<RingNews>,
     pub(crate) cluster: u128,
     pub(crate) cluster_name: String,
@@ -178,9 +179,9 @@ impl Core {
     }
 
     pub(crate) fn name(&self, node: NodeId) -> String {
-        self.decree
-            .member(node)
-            .map_or_else(|| node.to_string(), |member| member.name.clone())
+        let outsider = || self.outsiders.get(&node).map(|outsider| &outsider.member);
+        let member = self.decree.member(node).or_else(outsider);
+        member.map_or_else(|| node.to_string(), |member| member.name.clone())
     }
 
     /// True for members of the ring, and for nodes that have joined and own nothing yet.

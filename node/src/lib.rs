@@ -31,6 +31,7 @@ pub mod event;
 mod forwards;
 pub mod healing;
 pub mod identity;
+pub mod joining;
 pub mod limits;
 pub mod message;
 pub mod node;

@@ -228,6 +228,13 @@ pub enum Message {
         /// What is said.
         message: RingMessage,
     },
+    /// Who has joined and is not in the ring, as far as the sender knows.
+    Members {
+        /// Always zero: nothing answers.
+        id: RpcId,
+        /// In the format of `joining::newcomers_to_bytes`.
+        members: Bytes,
+    },
     /// Membership.
     Gossip(quorate_gossip::Message),
 }

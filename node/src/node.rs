@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod healing;
+mod joining;
 mod moving;
 mod recovery;
 mod ring;
@@ -12,6 +13,7 @@ mod staging;
 mod view;
 mod voting;
 
+pub use joining::META_MEMBERS_KEY;
 pub(crate) use moving::RingNews;
 pub use ring::{META_DECREE_KEY, StoredRing};
 pub use view::Gauges;
@@ -35,7 +37,7 @@ use self::{
 };
 use crate::{
     api::{Moment, Output, RequestId},
-    bucket::{BadCatalogue, Catalogue},
+    bucket::BadCatalogue,
     causality::ContextKey,
     coordinator::{Answer, Flow, Operation, local_scan::LocalScan},
     core::{Behind, Core, Notice, Origin},
@@ -99,6 +101,8 @@ pub struct Node {
     recoveries: BTreeMap<Address, OpKey>,
     healing: Box<dyn Mechanism>,
     desk: Desk,
+    /// The ring with which the cluster began.
+    founding: Arc<Ring>,
     next_compare: Instant,
     ready: bool,
     draining: bool,
@@ -114,12 +118,7 @@ impl Node {
     pub fn new(options: Options, now: Moment) -> Result<Self, BadCatalogue> {
         let decree = options.stored_ring.in_force(&options.ring);
         let (ring, other) = rings(&decree);
-        // By the ring that the cluster began with: what a bucket is must not depend on how many
-        // members there are when a process starts.
-        let mut catalogue = Catalogue::founding(options.ring.replicas_max());
-        if let Some(stored) = &options.catalogue {
-            catalogue.merge(&Catalogue::from_bytes(stored)?);
-        }
+        let catalogue = catalogue::at_start(&options)?;
         let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
         let identity = options.identity;
         let gossip = Gossip::new(
@@ -170,6 +169,7 @@ impl Node {
             healing: Box::new(AntiEntropy::new(&core)),
             core,
             desk,
+            founding: options.ring,
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
             scans: BTreeMap::new(),
@@ -181,6 +181,7 @@ impl Node {
             draining: false,
             failed: false,
         };
+        node.meet_members();
         node.compare_catalogues(true);
         node.pump();
         Ok(node)
@@ -325,6 +326,7 @@ impl Node {
                 self.answer(from, id, Answer::Other(Box::new(message)));
             }
             Message::Tree { id, body } => self.tree_message(from, id, body),
+            Message::Members { members, .. } => self.take_members(&members),
             Message::Gossip(message) => self.gossip_message(from, message),
         }
     }

@@ -109,8 +109,9 @@ impl Node {
             }
             Request::Status => {
                 let me = self.core.me;
-                let members = self.core.ring.members().iter().map(|member| member.id);
-                let others: Vec<NodeId> = members.filter(|id| *id != me).collect();
+                let members = crate::coordinator::status::members(&self.core);
+                let ids = members.iter().map(|member| member.id);
+                let others: Vec<NodeId> = ids.filter(|id| *id != me).collect();
                 let key = self.core.op_key();
                 let none = others.is_empty();
                 let wait = if none {

@@ -9,6 +9,8 @@
 
 #[path = "cli/dev.rs"]
 mod dev;
+#[path = "cli/joining.rs"]
+mod joining;
 #[path = "cli/process.rs"]
 mod process;
 #[path = "cli/refusals.rs"]
@@ -254,7 +256,6 @@ fn dev_goes_on_with_its_data_and_starts_nothing_twice() {
     dev.node("pause", 2);
     assert_eq!(dev.ok(&["get", "default", "k"]).values(), ["v"]);
     dev.node("resume", 2);
-    dev.refused(2, "not_available_yet", &["dev", "add"]);
 }
 
 #[test]

@@ -202,6 +202,12 @@ impl Ring {
         u8::try_from(self.length).unwrap_or(u8::MAX)
     }
 
+    /// Most replicas a key of this cluster may ever have, however many members there are.
+    #[must_use]
+    pub const fn replicas_limit(&self) -> u8 {
+        self.replicas_max
+    }
+
     /// All members, in order of id.
     #[must_use]
     pub fn members(&self) -> &[Member] {

@@ -37,7 +37,7 @@ impl Layout {
     #[must_use]
     pub fn new(names: &[String], members: usize, keys: &[Bytes], replicas: u8) -> Self {
         let ring = found(&names[..members]);
-        let bucket = Catalogue::founding(ring.replicas_max())
+        let bucket = Catalogue::founding(ring.replicas_limit())
             .find(BUCKET)
             .expect("the default bucket exists from the start");
         let mut layout = Self {

@@ -14,7 +14,7 @@ use quorate_node::{
     identity::{self, META_CATALOGUE_KEY, META_IDENTITY_KEY},
     limits::Limits,
     message::Message,
-    node::{Node, Options as NodeOptions, StoredRing},
+    node::{META_MEMBERS_KEY, Node, Options as NodeOptions, StoredRing},
     store::{Command, Completion, Table, Ticket},
 };
 use quorate_ring::{BadRing, Member, NodeId, NodeUuid, Ring};
@@ -117,7 +117,8 @@ impl Process {
         }
     }
 
-    /// Starts the process on what its disk holds.
+    /// Starts the process on what its disk holds; `known` are those outside the ring of whom it
+    /// need not be told.
     ///
     /// # Panics
     ///
@@ -155,6 +156,9 @@ impl Process {
             Node::new(options, self.clock.moment(now)).expect("a node starts on a sound directory");
         for member in known {
             node.introduce(member.clone());
+        }
+        if let Some(members) = self.disk.synced(Table::Meta, META_MEMBERS_KEY) {
+            node.remember(&members);
         }
         self.machine = Some(Box::new(node));
         self.timer = None;

@@ -504,6 +504,8 @@ impl World {
                         self.agenda.plan(at, Event::Disk(node, life));
                     }
                 }
+                // Everybody can reach everybody here.
+                Output::Meet(_) => {}
                 Output::Event(event) => {
                     if matches!(event, quorate_node::event::Event::RingChanged { .. }) {
                         self.judge_ring(machine.decree());
@@ -576,7 +578,9 @@ impl World {
         }
         self.trace
             .line(self.now, format_args!("n{} starts", node + 1));
-        self.processes[node].start(self.now, &self.ring, &self.options, &self.known);
+        // Newcomers have asked the first node; the others hear of them from it, or from each other.
+        let known = if node == 0 { &self.known[..] } else { &[] };
+        self.processes[node].start(self.now, &self.ring, &self.options, known);
         self.drain(node);
         self.feed(node, Input::Timeout);
     }

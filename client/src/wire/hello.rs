@@ -24,6 +24,9 @@ pub struct Hello {
     pub name: String,
     /// Epoch of the ring it knows; zero if it knows none.
     pub ring_epoch: u64,
+    /// A node that asks to join, and for nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joins: bool,
 }
 
 /// What the accepting side answers, unless it answers an error and closes.
@@ -65,6 +68,7 @@ impl Hello {
             cluster: Bytes::copy_from_slice(&cluster.to_be_bytes()),
             name: name.into(),
             ring_epoch,
+            joins: false,
         }
     }
 

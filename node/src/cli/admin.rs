@@ -204,7 +204,8 @@ pub(crate) fn status_json(status: &StatusReply) -> Value {
 
 fn status_lines(status: &StatusReply) -> Vec<String> {
     let nodes = &status.nodes;
-    let up = nodes.iter().filter(|node| node.state == "up").count();
+    let is_up = |state: &str| matches!(state, "up" | "joining" | "leaving");
+    let up = nodes.iter().filter(|node| is_up(&node.state)).count();
     let mut lines = vec![
         format!(
             "cluster {}   ring {} {}   {up} of {} up",

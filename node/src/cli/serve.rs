@@ -1,7 +1,7 @@
 //! `quorate serve`: a node, from its configuration and the flags that change it.
 //!
-//! The members of a cluster are in the configuration for now, so nothing can be founded or joined
-//! while running; the flags for that answer that they are not available yet.
+//! The first node founds its cluster, the others join through any member; a few that begin together
+//! may be listed in the configuration of each instead.
 
 use std::path::PathBuf;
 
@@ -37,35 +37,22 @@ pub(crate) struct Serve {
     /// The address that others dial, HOST:PORT.
     #[arg(long, env = "QUORATE_ADVERTISE")]
     advertise: Option<String>,
-    /// Join a running cluster through one of its members (not available yet).
-    #[arg(long)]
+    /// Join a running cluster through this member, HOST:PORT; may be given several times.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "bootstrap")]
     join: Vec<String>,
-    /// Found a cluster (not available yet).
+    /// Found a cluster, unless the data directory is of one already.
     #[arg(long)]
     bootstrap: bool,
-    /// Partitions of the cluster that is founded (not available yet).
-    #[arg(long)]
+    /// Partitions of the cluster that is founded: a power of two, 256 if not given.
+    #[arg(long, requires = "bootstrap")]
     partitions: Option<u32>,
-    /// Name of the cluster that is founded (not available yet).
-    #[arg(long)]
+    /// Name of the cluster that is founded.
+    #[arg(long, requires = "bootstrap")]
     cluster_name: Option<String>,
 }
 
 impl Serve {
     pub(crate) fn run(self, verbose: bool) -> Result<u8, Failure> {
-        let later = [
-            (!self.join.is_empty(), "--join"),
-            (self.bootstrap, "--bootstrap"),
-            (self.partitions.is_some(), "--partitions"),
-            (self.cluster_name.is_some(), "--cluster-name"),
-        ];
-        if let Some((_, flag)) = later.iter().find(|(given, _)| *given) {
-            let message = format!(
-                "{flag} is not available yet in this release: the members and [cluster] are in the \
-                 configuration, the same in every node's"
-            );
-            return Err(Failure::new(ErrorCode::NotAvailableYet, message));
-        }
         let loaded = shell::load_config(&self.config);
         let mut config = loaded.map_err(|error| Failure::usage(error.to_string()))?;
         if let Some(data_dir) = self.data_dir {
@@ -83,6 +70,14 @@ impl Serve {
         config.zone = self.zone.or(config.zone);
         config.weight = self.weight.or(config.weight);
         config.advertise = self.advertise.or(config.advertise);
+        config.bootstrap = self.bootstrap;
+        if !self.join.is_empty() {
+            config.join = self.join;
+        }
+        config.cluster.partitions = self.partitions.unwrap_or(config.cluster.partitions);
+        if let Some(name) = self.cluster_name {
+            config.cluster.name = name;
+        }
         match shell::serve(&config, verbose) {
             Ok(shell::ExitReason::Drained | shell::ExitReason::Cut) => Ok(0),
             Err(error) if error.exit_code() == 2 => Err(Failure::usage(error.to_string())),

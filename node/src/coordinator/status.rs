@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use quorate_client::wire::{NodeStatus, Response, StatusReply};
 use quorate_gossip::{Instant, State};
-use quorate_ring::NodeId;
+use quorate_ring::{Member, NodeId};
 
 use super::{Answer, Flow};
 use crate::{
@@ -84,7 +84,7 @@ impl StatusOp {
             return Flow::Over;
         };
         let mut nodes: Vec<NodeStatus> = Vec::new();
-        for member in core.ring.members() {
+        for member in members(core) {
             let mut row = if member.id == core.me {
                 own(core)
             } else {
@@ -96,10 +96,12 @@ impl StatusOp {
             row.zone.clone_from(&member.zone);
             row.weight = member.weight;
             row.owned_millionths = owned(core, member.id);
-            row.state = String::from(match state {
-                State::Up => "up",
-                State::Suspect => "suspect",
-                State::Down => "down",
+            row.state = String::from(match (state, place(core, member.id)) {
+                (State::Suspect, _) => "suspect",
+                (State::Down, _) => "down",
+                (State::Up, (true, true)) => "up",
+                (State::Up, (true, false)) => "leaving",
+                (State::Up, (false, _)) => "joining",
             });
             if row.id.is_empty()
                 && let Some((update, _)) = core.gossip.row(member.id)
@@ -120,6 +122,22 @@ impl StatusOp {
         core.reply(origin, Response::Status(reply));
         Flow::Over
     }
+}
+
+/// Everybody: in the ring, on the way into or out of it, or waiting for a place.
+pub(crate) fn members(core: &Core) -> Vec<Member> {
+    let ring = core.ring.members().iter();
+    let other = core.other.iter().flat_map(|ring| ring.members());
+    let waiting = core.outsiders.values().map(|outsider| &outsider.member);
+    let all = ring.chain(other).chain(waiting);
+    let all: BTreeMap<NodeId, &Member> = all.map(|member| (member.id, member)).collect();
+    all.into_values().cloned().collect()
+}
+
+/// Whether a node is in the ring that is read, and in the one that will be.
+fn place(core: &Core, node: NodeId) -> (bool, bool) {
+    let now = core.ring.member(node).is_some();
+    (now, core.decree.ring.member(node).is_some())
 }
 
 /// This node's own row, as far as it knows it.

@@ -10,7 +10,7 @@ use rand::RngExt as _;
 use super::{Node, Running};
 use crate::{
     api::Output,
-    bucket::Catalogue,
+    bucket::{BadCatalogue, Catalogue},
     coordinator::{Operation, catalogue::CatalogueOp, status::StatusOp},
     identity::META_CATALOGUE_KEY,
     message::{Class, Message, RpcId},
@@ -23,6 +23,16 @@ pub(super) enum CatalogueWaiter {
     Op(OpKey),
     Peer(NodeId, RpcId),
     Nobody,
+}
+
+/// The buckets that a node knows when it starts. The first one is by the ring that the cluster
+/// began with: what a bucket is must not depend on how many members there are at a start.
+pub(super) fn at_start(options: &super::Options) -> Result<Catalogue, BadCatalogue> {
+    let mut catalogue = Catalogue::founding(options.ring.replicas_limit());
+    if let Some(stored) = &options.catalogue {
+        catalogue.merge(&Catalogue::from_bytes(stored)?);
+    }
+    Ok(catalogue)
 }
 
 impl Node {

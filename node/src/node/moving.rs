@@ -246,6 +246,7 @@ impl Node {
         let progress = self.progress();
         for node in peers {
             self.send_ring(node, RpcId(0), RingMessage::Beat(progress));
+            self.tell_members(node);
         }
     }
 

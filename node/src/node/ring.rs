@@ -241,6 +241,7 @@ impl Node {
             | Message::Status { .. }
             | Message::StatusReport { .. }
             | Message::Ring { .. }
+            | Message::Members { .. }
             | Message::Tree { .. }
             | Message::Gossip(_) => return true,
         };
@@ -428,20 +429,7 @@ impl Node {
             desk.staged = Staged::new(decree.epoch);
         }
         desk.next_beat = core.now.mono;
-        let core = &mut self.core;
-        // Who has left the ring is still in the cluster, and may come back.
-        let gone = before
-            .ring
-            .members()
-            .iter()
-            .chain(before.old.iter().flat_map(Ring::members));
-        for member in gone.filter(|member| decree.member(member.id).is_none()) {
-            core.outsiders.insert(member.id, member.clone());
-        }
-        for node in decree.concerned() {
-            self.core.gossip.add(self.core.now.mono, node);
-            self.core.outsiders.remove(&node);
-        }
+        self.keep_those_who_left(&before);
         self.decided(&decree);
         self.plan_anew();
         for (from, id) in std::mem::take(&mut self.desk.refused) {

@@ -77,11 +77,15 @@ impl Node {
             let id = NodeId::of_name(name);
             // Who has just left is known from the ring that was left.
             let left = self.core.decree.member(id);
-            let known = self.core.outsiders.get(&id).or(left).ok_or_else(|| {
-                invalid(format!(
-                    "no node {name:?} has joined the cluster; start it with --join first"
-                ))
-            })?;
+            let known = self.core.outsiders.get(&id);
+            let known = known
+                .map(|outsider| &outsider.member)
+                .or(left)
+                .ok_or_else(|| {
+                    invalid(format!(
+                        "no node {name:?} has joined the cluster; start it with --join first"
+                    ))
+                })?;
             let zone = request.zone.as_deref().unwrap_or(&known.zone);
             let weight = request.weight.unwrap_or(known.weight);
             Member::new(&known.name, &known.address, zone, weight)

@@ -4,7 +4,7 @@
 //! Decides nothing.
 
 use quorate_gossip::State;
-use quorate_ring::{MEMBERS_MAX, Member, NodeId, Phase};
+use quorate_ring::{NodeId, Phase};
 
 use super::Node;
 use crate::message::BucketId;
@@ -40,16 +40,6 @@ impl Node {
     #[must_use]
     pub fn member_state(&self, node: NodeId) -> Option<State> {
         self.core.gossip.state(node)
-    }
-
-    /// A node has joined the cluster: it is heard, and may be given a place in the ring.
-    pub fn introduce(&mut self, member: Member) {
-        let core = &mut self.core;
-        let new = core.decree.member(member.id).is_none() && member.id != core.me;
-        if new && core.outsiders.len() < MEMBERS_MAX {
-            core.gossip.add(core.now.mono, member.id);
-            core.outsiders.insert(member.id, member);
-        }
     }
 
     /// The id of a bucket, for tests that look into the store.

@@ -5,12 +5,9 @@
 //! connections and handshakes, and the time they may take. What a client may do is decided by the
 //! node, from the [`Principal`] made here.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -18,7 +15,7 @@ use quinn::{Connection, Endpoint, Incoming, VarInt};
 use quorate_client::{
     tls::{Alpn, Identity, Role as CertificateRole, TlsError, peer_identity},
     transport::close,
-    wire::FrameReader,
+    wire::{FrameReader, Hello},
 };
 use quorate_ring::NodeId;
 use tokio::time::timeout;
@@ -28,8 +25,8 @@ use super::{
     HANDSHAKE_TIMEOUT,
     frames::{Frames, GreetError, ReceiveError},
     host::{Host, decode},
+    join,
     lane::Lane,
-    link::Link,
 };
 use crate::message::{Principal, Role};
 
@@ -49,7 +46,6 @@ const PEER_STREAMS_MAX: u32 = 8;
 #[derive(Clone)]
 pub(super) struct Acceptor {
     pub(super) host: Arc<Host>,
-    pub(super) links: Arc<BTreeMap<NodeId, Arc<Link>>>,
     pub(super) me: NodeId,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -64,7 +60,7 @@ enum Refusal {
     Connection(#[from] quinn::ConnectionError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("node {0:?} is not a member of this cluster's ring")]
+    #[error("node {0:?} has not joined this cluster")]
     NotAMember(String),
     #[error(transparent)]
     Greet(#[from] GreetError),
@@ -154,16 +150,19 @@ impl Acceptor {
         }
     }
 
-    async fn hello(&self, connection: &Connection) -> Result<(quinn::SendStream, Frames), Refusal> {
+    async fn hello(
+        &self,
+        connection: &Connection,
+    ) -> Result<(Hello, (quinn::SendStream, Frames)), Refusal> {
         let host = &self.host;
         let greeted = async {
             let (mut send, recv) = connection.accept_bi().await?;
             let mut frames = Frames::new(recv);
             let epoch = host.ring_epoch();
-            frames
+            let hello = frames
                 .welcome(&mut send, host.cluster, &host.name, epoch)
                 .await?;
-            Ok((send, frames))
+            Ok((hello, (send, frames)))
         };
         let greeted = timeout(HANDSHAKE_TIMEOUT, greeted)
             .await
@@ -176,18 +175,22 @@ impl Acceptor {
 
     async fn peer(&self, connection: &Connection, identity: &Identity) -> Result<(), Refusal> {
         let id = NodeId::of_name(&identity.name);
-        let known = self.links.get(&id);
-        let known = known.is_some_and(|link| link.leads_to(&identity.name));
-        if !known || id == self.me {
-            connection.close(code(close::ROLE), b"not a member of the ring");
-            return Err(Refusal::NotAMember(identity.name.clone()));
+        let (hello, (send, control)) = self.hello(connection).await?;
+        if hello.joins {
+            let answer = join::answer(&self.host, &identity.name, (send, control));
+            let answered = timeout(2 * HANDSHAKE_TIMEOUT, answer).await;
+            return answered.unwrap_or(Ok(())).map_err(Refusal::Greet);
         }
-        let (_send, control) = self.hello(connection).await?;
+        let link = self.host.link(id);
+        let Some(link) = link.filter(|link| link.leads_to(&identity.name) && id != self.me) else {
+            connection.close(code(close::ROLE), b"not a member of the cluster");
+            return Err(Refusal::NotAMember(identity.name.clone()));
+        };
+        // Open for as long as the connection: the other side knows by it that we are there.
+        let _send = send;
         connection.set_max_concurrent_bi_streams(VarInt::from_u32(1));
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(PEER_STREAMS_MAX));
-        if let Some(link) = self.links.get(&id) {
-            link.note_back();
-        }
+        link.note_back();
         self.host.metrics.connected("peer", 1);
         self.spawn_peer_lane(connection, id, control);
         loop {
@@ -248,7 +251,7 @@ impl Acceptor {
                 CertificateRole::Admin | CertificateRole::Node => Role::Admin,
             },
         });
-        let (send, frames) = self.hello(connection).await?;
+        let (_, (send, frames)) = self.hello(connection).await?;
         connection.set_max_concurrent_bi_streams(VarInt::from_u32(CLIENT_STREAMS_MAX));
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(0));
         self.host.metrics.connected("client", 1);

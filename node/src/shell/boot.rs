@@ -5,6 +5,8 @@
 //! What the store lost is told loudly, once, here; the identity that follows from it is
 //! `identity::start`'s business.
 
+mod beginning;
+
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
@@ -16,21 +18,19 @@ use std::{
 
 use bytes::Bytes;
 use quorate_client::{tls::Credentials, transport::EndpointKeys};
-use quorate_ring::{BadRing, Member, NodeId, NodeUuid, Partitions, Ring};
+use quorate_ring::{BadRing, Member, NodeId, NodeUuid, Ring};
 use rustls::crypto::ring::default_provider;
 
-use super::{ServeError, clock::Clock, token::TokenKey};
+use super::{ServeError, clock::Clock, join::Asker, token::TokenKey};
 use crate::{
     causality::ContextKey,
     config::{NodeConfig, Problems},
-    identity::{self, META_CATALOGUE_KEY, META_IDENTITY_KEY},
+    identity::{self, Identity, META_CATALOGUE_KEY, META_IDENTITY_KEY},
     limits::Limits,
-    node::{Node, Options, StoredRing},
+    node::{META_MEMBERS_KEY, Node, Options, StoredRing},
     store::{Durability, Engine, FjallEngine, FjallOptions, Opened, Persist, Table, Write},
 };
 
-/// Where the ring in force is kept in [`Table::Meta`].
-const META_RING_KEY: &[u8] = b"ring";
 /// Authenticates contexts; another purpose needs another string.
 const CONTEXT_KEY_PURPOSE: &str = "quorate 2026 context mac";
 const CLUSTER_KEY_BYTES: usize = 32;
@@ -39,10 +39,10 @@ const CLUSTER_KEY_BYTES: usize = 32;
 pub(super) struct Booted {
     pub(super) node: Node,
     pub(super) engine: FjallEngine,
-    pub(super) credentials: Credentials,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) ring: Arc<Ring>,
-    /// Every node to keep a connection to.
-    pub(super) members: Vec<Member>,
+    /// For a node that joins, or has joined.
+    pub(super) asker: Option<Asker>,
     pub(super) me: NodeId,
     pub(super) keys: EndpointKeys,
     pub(super) tokens: TokenKey,
@@ -54,15 +54,69 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
     let credentials = credentials(config)?;
     let cluster = credentials.identity().cluster;
     let secret = cluster_key(&config.tls.cluster_key)?;
-    let ring = founding_ring(config, cluster)?;
+    let me = config.own_member().map_err(|error| problem(&error))?;
+    let credentials = Arc::new(credentials);
+    let asker = Asker {
+        credentials: credentials.clone(),
+        me: me.clone(),
+        through: config.join.clone(),
+    };
     let (mut engine, opened) = FjallEngine::open(&config.data_dir, FjallOptions::default())?;
     report(&config.data_dir, &opened);
-    let founders = ring.members().to_vec();
-    let by_config = Arc::new(ring.clone());
-    let (ring, stored_ring) = ring_in_force(config, &engine, ring)?;
-    let changed = stored_ring.decree().is_some();
-    let founding = if changed { by_config } else { ring.clone() };
+    let known = beginning::find(config, &mut engine, cluster, &asker)?;
+    let stored_ring = StoredRing::read(|key| read(config, &engine, key).map_err(Unread::Store))
+        .map_err(|unread| unread.error(config))?;
+    let ring = match stored_ring.decree() {
+        Some(decree) => Arc::new(decree.reading()),
+        None => Arc::new(known.founding.clone()),
+    };
     let catalogue = read(config, &engine, META_CATALOGUE_KEY)?;
+    let identity = identify(config, &mut engine, cluster, (&opened, known.writes()))?;
+    tracing::info!(
+        name = config.name,
+        uuid = %identity.uuid,
+        boot = identity.boot,
+        rebuilding = identity.rebuilding,
+        epoch = %ring.epoch(),
+        "the data directory is open"
+    );
+    let options = Options {
+        me: me.id,
+        ring: Arc::new(known.founding),
+        stored_ring,
+        cluster,
+        cluster_name: known.cluster_name,
+        context_key: ContextKey::new(blake3::derive_key(CONTEXT_KEY_PURPOSE, &secret)),
+        identity,
+        catalogue,
+        durable_writes: config.store_durability() == Durability::Sync,
+        limits: Limits::default(),
+        gossip: pace(config),
+        seed: u64::from_le_bytes(random()?),
+    };
+    let mut node = Node::new(options, clock.now())
+        .map_err(|error| ServeError::store(&config.data_dir, &error))?;
+    acquaint(config, &engine, &mut node, &me)?;
+    let keys = endpoint_keys(&config.data_dir.join("net.keys"))?;
+    Ok(Booted {
+        node,
+        engine,
+        credentials,
+        ring,
+        asker: (!asker.through.is_empty()).then_some(asker),
+        me: me.id,
+        keys,
+        tokens: TokenKey::of(&secret),
+    })
+}
+
+/// Who this node is, durable from here on together with what else has to be.
+fn identify(
+    config: &NodeConfig,
+    engine: &mut FjallEngine,
+    cluster: u128,
+    (opened, more): (&Opened, Vec<Write>),
+) -> Result<Identity, ServeError> {
     let lost = opened.amnesia.is_some() || opened.refused.is_some();
     // Unreadable is not absent: a new identity, as after any other loss.
     let stored = engine.get(Table::Meta, META_IDENTITY_KEY);
@@ -80,47 +134,30 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         dir: config.data_dir.clone(),
         source,
     })?;
-    writes.extend(founding_write(&ring, &stored_ring));
+    writes.extend(more);
     engine
         .commit(&writes, Persist::Now)
         .map_err(|error| ServeError::store(&config.data_dir, &error))?;
-    tracing::info!(
-        name = config.name,
-        uuid = %identity.uuid,
-        boot = identity.boot,
-        rebuilding = identity.rebuilding,
-        epoch = %ring.epoch(),
-        "the data directory is open"
-    );
-    let me = NodeId::of_name(&config.name);
-    let options = Options {
-        me,
-        ring: founding,
-        stored_ring,
-        cluster,
-        cluster_name: config.cluster.name.clone(),
-        context_key: ContextKey::new(blake3::derive_key(CONTEXT_KEY_PURPOSE, &secret)),
-        identity,
-        catalogue,
-        durable_writes: config.store_durability() == Durability::Sync,
-        limits: Limits::default(),
-        gossip: pace(config),
-        seed: u64::from_le_bytes(random()?),
-    };
-    let mut node = Node::new(options, clock.now())
-        .map_err(|error| ServeError::store(&config.data_dir, &error))?;
-    let members = acquaint(&mut node, founders);
-    let keys = endpoint_keys(&config.data_dir.join("net.keys"))?;
-    Ok(Booted {
-        node,
-        engine,
-        credentials,
-        ring,
-        members,
-        me,
-        keys,
-        tokens: TokenKey::of(&secret),
-    })
+    Ok(identity)
+}
+
+/// Tells a node of everybody in the cluster, in the ring or not.
+fn acquaint(
+    config: &NodeConfig,
+    engine: &FjallEngine,
+    node: &mut Node,
+    me: &Member,
+) -> Result<(), ServeError> {
+    for founder in &config.members {
+        node.introduce(founder.member().map_err(|error| problem(&error))?);
+    }
+    if let Some(members) = read(config, engine, META_MEMBERS_KEY)? {
+        node.remember(&members);
+    }
+    if config.members.is_empty() {
+        node.introduce(me.clone());
+    }
+    Ok(())
 }
 
 /// On one machine there is no network to wait for.
@@ -132,11 +169,10 @@ fn pace(config: &NodeConfig) -> quorate_gossip::Config {
             |address| address.ip().is_loopback(),
         )
     };
-    if config
-        .members
-        .iter()
-        .all(|member| loopback(&member.address))
-    {
+    let own = config.advertise.as_ref().unwrap_or(&config.listen);
+    let others = config.members.iter().map(|member| &member.address);
+    let all = others.chain(&config.join).chain([own]);
+    if all.into_iter().all(|address| loopback(address)) {
         quorate_gossip::Config::local()
     } else {
         quorate_gossip::Config::lan()
@@ -193,99 +229,8 @@ fn refuse_open(path: &Path) -> Result<(), ServeError> {
     }
 }
 
-fn founding_ring(config: &NodeConfig, cluster: u128) -> Result<Ring, ServeError> {
-    let problem = |error: &dyn std::fmt::Display| Problems(vec![error.to_string()]);
-    let members = config
-        .members
-        .iter()
-        .map(|member| member.member().map_err(|error| problem(&error)));
-    let members = members.collect::<Result<Vec<_>, _>>()?;
-    let partitions = Partitions::new(config.cluster.partitions).expect("it is validated");
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is the seed")]
-    let seed = cluster as u32;
-    let ring = Ring::founding(members, partitions, seed, config.cluster.replicas_max);
-    Ok(ring.map_err(|error| problem(&error))?)
-}
-
-fn founding_write(ring: &Ring, stored: &StoredRing) -> Option<Write> {
-    stored.decree().is_none().then(|| Write::Put {
-        table: Table::Meta,
-        key: Bytes::from_static(META_RING_KEY),
-        value: ring.to_bytes().into(),
-    })
-}
-
-/// What node.toml says founded the cluster; since then the members may have agreed on more.
-fn ring_in_force(
-    config: &NodeConfig,
-    engine: &FjallEngine,
-    founders: Ring,
-) -> Result<(Arc<Ring>, StoredRing), ServeError> {
-    let stored = StoredRing::read(|key| read(config, engine, key).map_err(Unread::Store))
-        .map_err(|unread| unread.error(config))?;
-    let ring = match stored.decree() {
-        Some(decree) => Arc::new(decree.reading()),
-        None => founding(config, engine, founders)?,
-    };
-    Ok((ring, stored))
-}
-
-/// Every node of the cluster, in the ring or not.
-fn acquaint(node: &mut Node, founders: Vec<Member>) -> Vec<Member> {
-    let mut members = founders;
-    for member in members.clone() {
-        node.introduce(member);
-    }
-    let decree = node.decree();
-    let agreed = decree.ring.members().iter();
-    for member in agreed.chain(decree.old.iter().flat_map(Ring::members)) {
-        if members.iter().all(|known| known.id != member.id) {
-            members.push(member.clone());
-        }
-    }
-    members
-}
-
-/// The ring in the directory, if there is one: it must be of the same members.
-fn founding(
-    config: &NodeConfig,
-    engine: &FjallEngine,
-    founding: Ring,
-) -> Result<Arc<Ring>, ServeError> {
-    let Some(bytes) = read(config, engine, META_RING_KEY)? else {
-        return Ok(Arc::new(founding));
-    };
-    let ring =
-        Ring::from_bytes(&bytes).map_err(|error| ServeError::store(&config.data_dir, &error))?;
-    if ring.seed() != founding.seed() {
-        // Only another cluster has another seed; the identity will say which.
-        return Ok(Arc::new(founding));
-    }
-    let mut differences = Vec::new();
-    if ring.partitions() != founding.partitions() {
-        differences.push("cluster.partitions".to_owned());
-    }
-    if ring.replicas_max() != founding.replicas_max() {
-        differences.push("cluster.replicas_max".to_owned());
-    }
-    for member in founding.members() {
-        if ring.member(member.id) != Some(member) {
-            differences.push(format!("member {}", member.name));
-        }
-    }
-    for member in ring.members() {
-        if founding.member(member.id).is_none() {
-            differences.push(format!("member {}", member.name));
-        }
-    }
-    if differences.is_empty() {
-        Ok(Arc::new(ring))
-    } else {
-        Err(ServeError::OtherRing {
-            dir: config.data_dir.clone(),
-            differences,
-        })
-    }
+fn problem(error: &dyn std::fmt::Display) -> ServeError {
+    Problems(vec![error.to_string()]).into()
 }
 
 /// Why what is stored about the ring cannot be used.

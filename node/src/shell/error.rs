@@ -90,6 +90,22 @@ pub enum ServeError {
         /// What it said.
         reason: String,
     },
+    /// Neither the data directory nor the configuration names a cluster.
+    #[error(
+        "{} is of no cluster yet: found one with --bootstrap, or join one with --join HOST:PORT of \
+         any of its nodes",
+        dir.display()
+    )]
+    NoCluster {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// No member let us in.
+    #[error("cannot join the cluster: {}", problems.join("; "))]
+    NotJoined {
+        /// What each member said, or that it said nothing.
+        problems: Vec<String>,
+    },
     /// An address cannot be listened on.
     #[error(
         "cannot listen on {address}: {source}. Stop what listens there, or change `{key}` in the \
@@ -130,7 +146,7 @@ impl ServeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::NoCluster { .. } => 2,
             Self::Tls(_)
             | Self::WrongCertificate { .. }
             | Self::KeyIsOpen { .. }
@@ -138,6 +154,7 @@ impl ServeError {
             | Self::Open(_)
             | Self::Identity { .. }
             | Self::OtherRing { .. }
+            | Self::NotJoined { .. }
             | Self::Store { .. }
             | Self::Bind { .. }
             | Self::Start(_)

@@ -79,7 +79,7 @@ impl Frames {
         }
     }
 
-    async fn one(&mut self) -> Result<Frame, GreetError> {
+    pub(super) async fn one(&mut self) -> Result<Frame, GreetError> {
         loop {
             if let Some(frame) = self.reader.next_frame().map_err(ReceiveError::from)? {
                 return Ok(frame);
@@ -114,14 +114,14 @@ impl Frames {
         }
     }
 
-    /// The accepting side's hello; a disagreement is told to the other side.
+    /// The accepting side's hello: what the other side has said. A disagreement is told to it.
     pub(super) async fn welcome(
         &mut self,
         send: &mut SendStream,
         cluster: u128,
         name: &str,
         ring_epoch: u64,
-    ) -> Result<(), GreetError> {
+    ) -> Result<Hello, GreetError> {
         let frame = self.one().await?;
         if frame.kind != kind::HELLO {
             return Err(GreetError::NoHello);
@@ -131,7 +131,7 @@ impl Frames {
             Ok(proto) => {
                 let reply = HelloReply::new(proto, cluster, name, ring_epoch);
                 write(send, kind::HELLO_REPLY, &reply).await?;
-                Ok(())
+                Ok(hello)
             }
             Err(error) => {
                 let text = format!("node {name} refuses the connection: {error}");

@@ -16,9 +16,12 @@ use std::{
     },
 };
 
-use quorate_client::wire::{ErrorBody, ErrorCode, Frame, Request, Response};
+use quorate_client::{
+    tls::{Alpn, Credentials, TlsError},
+    wire::{ErrorBody, ErrorCode, Frame, Hello, Request, Response},
+};
 use quorate_gossip::{Instant, State};
-use quorate_ring::{NodeId, Ring};
+use quorate_ring::{Member, NodeId, Ring};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::sleep_until,
@@ -38,6 +41,7 @@ use super::{
 use crate::{
     api::{Output, RequestId},
     event::Event,
+    joining::Welcome,
     message::{Message, Principal},
     node::Node,
     store::Completion,
@@ -60,6 +64,7 @@ pub(super) struct Host {
     pub(super) name: String,
     disk_bytes: Arc<AtomicU64>,
     disk: Disk,
+    dialler: Dialler,
     /// Cancelled when the node must not go on.
     pub(super) failed: CancellationToken,
 }
@@ -67,7 +72,7 @@ pub(super) struct Host {
 struct Inner {
     node: Node,
     store: Store,
-    links: Arc<BTreeMap<NodeId, Arc<Link>>>,
+    links: BTreeMap<NodeId, Arc<Link>>,
     waiting: HashMap<u64, Waiting>,
     next_request: u64,
     /// When the timer task will look again.
@@ -92,7 +97,7 @@ enum Asker {
 pub(super) struct Parts {
     pub(super) node: Node,
     pub(super) store: Store,
-    pub(super) links: Arc<BTreeMap<NodeId, Arc<Link>>>,
+    pub(super) dialler: Dialler,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     pub(super) ring: Arc<Ring>,
@@ -100,6 +105,23 @@ pub(super) struct Parts {
     pub(super) name: String,
     pub(super) disk_bytes: Arc<AtomicU64>,
     pub(super) disk: Disk,
+}
+
+/// What links are made of.
+pub(super) struct Dialler {
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) hello: Hello,
+    /// To whoever runs them.
+    pub(super) links: mpsc::UnboundedSender<Arc<Link>>,
+}
+
+impl Dialler {
+    fn link(&self, member: &Member) -> Result<Link, TlsError> {
+        let (name, address) = (member.name.clone(), member.address.clone());
+        let dial = self.credentials.client_config(Alpn::Peer, Some(&name))?;
+        let cluster = self.credentials.identity().cluster;
+        Ok(Link::new(name, address, dial, self.hello.clone(), cluster))
+    }
 }
 
 /// Where the store lies, and how many bytes are to stay free there.
@@ -121,7 +143,7 @@ impl Host {
             inner: Mutex::new(Inner {
                 node: parts.node,
                 store: parts.store,
-                links: parts.links,
+                links: BTreeMap::new(),
                 waiting: HashMap::new(),
                 next_request: 0,
                 armed: None,
@@ -136,6 +158,7 @@ impl Host {
             name: parts.name,
             disk_bytes: parts.disk_bytes,
             disk: parts.disk,
+            dialler: parts.dialler,
             failed: CancellationToken::new(),
         };
         host.drain(&mut host.inner());
@@ -229,6 +252,7 @@ impl Host {
                         link.send(class, &message, &self.metrics);
                     }
                 }
+                Output::Meet(member) => self.meet(inner, &member),
                 Output::Reply { id, response } => {
                     if let Some(waiting) = inner.waiting.remove(&id.0) {
                         let took = self.clock.mono().since(waiting.since);
@@ -264,6 +288,48 @@ impl Host {
             inner.armed = Some(next);
             self.sooner.notify_one();
         }
+    }
+
+    /// Makes a link where there is none, or where the one there is leads elsewhere.
+    fn meet(&self, inner: &mut Inner, member: &Member) {
+        let known = inner.links.get(&member.id);
+        if known.is_some_and(|link| link.leads_to_member(member)) {
+            return;
+        }
+        match self.dialler.link(member) {
+            Ok(link) => {
+                let link = Arc::new(link);
+                if let Some(old) = inner.links.insert(member.id, link.clone()) {
+                    old.replace();
+                }
+                // Nobody listens only when the node is stopping.
+                let _ = self.dialler.links.send(link);
+            }
+            Err(error) => tracing::error!(node = member.name, %error, "no link can be made"),
+        }
+    }
+
+    /// The way to a node.
+    pub(super) fn link(&self, node: NodeId) -> Option<Arc<Link>> {
+        self.inner().links.get(&node).cloned()
+    }
+
+    /// A node asks to join.
+    pub(super) fn welcome(&self, member: &Member) -> Result<Welcome, ErrorBody> {
+        let mut inner = self.inner();
+        let welcome = inner.node.welcome(self.clock.now(), member);
+        self.drain(&mut inner);
+        welcome
+    }
+
+    /// True if the ring has a place for this node.
+    pub(super) fn is_in_ring(&self) -> bool {
+        let inner = self.inner();
+        inner
+            .node
+            .decree()
+            .member(NodeId::of_name(&self.name))
+            .is_some()
     }
 
     /// Wakes the node when it wants to be woken.

@@ -14,11 +14,13 @@ use std::{
 use bytes::Bytes;
 use quinn::{Connection, Endpoint};
 use quorate_client::{tls::SERVER_NAME, transport::close, wire::Hello};
+use quorate_ring::Member;
 use tokio::{
     net::lookup_host,
     sync::Notify,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     HANDSHAKE_TIMEOUT,
@@ -56,6 +58,8 @@ pub(super) struct Link {
     bulk: Lane,
     connection: Mutex<Option<Connection>>,
     back: Notify,
+    /// Another link leads there now.
+    replaced: CancellationToken,
 }
 
 /// Why there is no connection.
@@ -94,7 +98,23 @@ impl Link {
             bulk: Lane::new(BULK_BYTES_MAX),
             connection: Mutex::new(None),
             back: Notify::new(),
+            replaced: CancellationToken::new(),
         }
+    }
+
+    /// True if it leads to that node where it is now.
+    pub(super) fn leads_to_member(&self, member: &Member) -> bool {
+        self.name == member.name && self.address == member.address
+    }
+
+    /// Ends it for good.
+    pub(super) fn replace(&self) {
+        self.replaced.cancel();
+    }
+
+    /// Resolves once it is ended for good.
+    pub(super) async fn is_replaced(&self) {
+        self.replaced.cancelled().await;
     }
 
     /// True if it is the way to the node of that name.

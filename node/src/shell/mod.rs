@@ -27,6 +27,7 @@ mod feed;
 mod frames;
 mod host;
 mod http;
+mod join;
 mod lane;
 mod link;
 mod metrics;
@@ -37,7 +38,6 @@ pub(crate) mod telemetry;
 pub(crate) mod token;
 
 use std::{
-    collections::BTreeMap,
     fs,
     net::{SocketAddr, TcpListener, UdpSocket},
     path::Path,
@@ -47,7 +47,6 @@ use std::{
 
 use quinn::{Endpoint, TokioRuntime};
 use quorate_client::{
-    tls::Alpn,
     transport::{self, close},
     wire::Hello,
 };
@@ -55,6 +54,7 @@ use quorate_ring::NodeId;
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
+    sync::mpsc,
     task::JoinHandle,
     time::{interval, sleep, timeout},
 };
@@ -64,8 +64,9 @@ use self::{
     accept::{Acceptor, code},
     boot::Booted,
     clock::Clock,
-    host::{Disk, Host, Parts},
+    host::{Dialler, Disk, Host, Parts},
     http::Web,
+    join::Asker,
     link::Link,
     metrics::Metrics,
     store_thread::{StoreJoin, StoreThread},
@@ -223,7 +224,8 @@ struct Server {
     endpoint: Endpoint,
     http: tokio::net::TcpListener,
     tokens: TokenKey,
-    links: Arc<BTreeMap<NodeId, Arc<Link>>>,
+    links: mpsc::UnboundedReceiver<Arc<Link>>,
+    asker: Option<Asker>,
     me: NodeId,
     store: StoreThread,
 }
@@ -281,7 +283,13 @@ fn assemble(
     )
     .map_err(ServeError::Start)?;
     let http = tokio::net::TcpListener::from_std(sockets.http).map_err(ServeError::Start)?;
-    let links = links(config, &booted)?;
+    let cluster = booted.credentials.identity().cluster;
+    let (links, made) = mpsc::unbounded_channel();
+    let dialler = Dialler {
+        hello: Hello::new(cluster, &config.name, booted.ring.epoch().get()),
+        credentials: booted.credentials,
+        links,
+    };
     let metrics = Metrics::new(&config.name);
     let durability = config.store_durability();
     let (commands, store) = store_thread::start(booted.engine, durability, metrics.syncs.clone())
@@ -289,11 +297,11 @@ fn assemble(
     let host = Arc::new(Host::new(Parts {
         node: booted.node,
         store: commands,
-        links: links.clone(),
+        dialler,
         clock,
         metrics,
         ring: booted.ring,
-        cluster: booted.credentials.identity().cluster,
+        cluster,
         name: config.name.clone(),
         disk_bytes: store.disk_bytes.clone(),
         disk: Disk {
@@ -306,7 +314,8 @@ fn assemble(
         endpoint,
         http,
         tokens: booted.tokens,
-        links,
+        links: made,
+        asker: booted.asker,
         me: booted.me,
         store,
     })
@@ -321,14 +330,18 @@ impl Server {
         ended: &CancellationToken,
     ) -> (JoinHandle<()>, StoreJoin) {
         let host = self.host;
-        for link in self.links.values() {
-            let (link, endpoint) = (link.clone(), self.endpoint.clone());
-            let ended = ended.clone();
-            tasks.spawn(async move { ended.run_until_cancelled(link.run(endpoint)).await });
+        let running = run_links(
+            self.links,
+            self.endpoint.clone(),
+            tasks.clone(),
+            ended.clone(),
+        );
+        tasks.spawn(running);
+        if let Some(asker) = self.asker {
+            tasks.spawn(asker.remind(host.clone(), ended.clone()));
         }
         let acceptor = Acceptor {
             host: host.clone(),
-            links: self.links,
             me: self.me,
             tasks: tasks.clone(),
             stop: stop.gently.clone(),
@@ -347,31 +360,25 @@ impl Server {
     }
 }
 
-/// A link to every other member.
-fn links(
-    config: &NodeConfig,
-    booted: &Booted,
-) -> Result<Arc<BTreeMap<NodeId, Arc<Link>>>, ServeError> {
-    let cluster = booted.credentials.identity().cluster;
-    let hello = Hello::new(cluster, &config.name, booted.ring.epoch().get());
-    let others = booted
-        .members
-        .iter()
-        .filter(|member| member.id != booted.me);
-    let links = others.map(|member| {
-        let dial = booted
-            .credentials
-            .client_config(Alpn::Peer, Some(&member.name))?;
-        let link = Link::new(
-            member.name.clone(),
-            member.address.clone(),
-            dial,
-            hello.clone(),
-            cluster,
-        );
-        Ok((member.id, Arc::new(link)))
-    });
-    Ok(Arc::new(links.collect::<Result<_, ServeError>>()?))
+/// Runs every link from when it is made until another one replaces it.
+async fn run_links(
+    mut links: mpsc::UnboundedReceiver<Arc<Link>>,
+    endpoint: Endpoint,
+    tasks: TaskTracker,
+    ended: CancellationToken,
+) {
+    while let Some(Some(link)) = ended.run_until_cancelled(links.recv()).await {
+        let (endpoint, ended) = (endpoint.clone(), ended.clone());
+        tasks.spawn(async move {
+            // Biased: the end comes before anything else.
+            tokio::select! {
+                biased;
+                () = ended.cancelled() => {}
+                () = link.is_replaced() => {}
+                () = link.run(endpoint) => {}
+            }
+        });
+    }
 }
 
 /// Waits for the end and sees that what is in progress gets there first.

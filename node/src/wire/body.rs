@@ -163,6 +163,12 @@ struct Catalogue<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
+struct Members<'a> {
+    #[serde(borrow, with = "serde_bytes")]
+    members: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
 struct CatalogueStored {
     hash: u64,
 }
@@ -238,6 +244,7 @@ pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), Encode
             items: items.iter().map(item).collect(), more: *more, error: error.as_deref(),
         };
         Catalogue CATALOGUE { catalogue } => Catalogue { catalogue };
+        Members MEMBERS { members } => Members { members };
         CatalogueStored CATALOGUE_STORED { hash } => CatalogueStored { hash: *hash };
         Status STATUS { catalogue_hash } => Status { catalogue_hash: *catalogue_hash };
         StatusReport STATUS_REPORT { status, catalogue } => StatusReport {
@@ -357,6 +364,10 @@ fn decode_rare(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeErr
         kind::CATALOGUE => Message::Catalogue {
             id,
             catalogue: frame.slice_ref(decode_body::<Catalogue<'_>>(frame)?.catalogue),
+        },
+        kind::MEMBERS => Message::Members {
+            id,
+            members: frame.slice_ref(decode_body::<Members<'_>>(frame)?.members),
         },
         kind::CATALOGUE_STORED => Message::CatalogueStored {
             id,

@@ -70,6 +70,12 @@ pub mod kind {
     pub const TREE_ROOTS: u16 = 259;
     /// [`Message::Gossip`](super::Message::Gossip).
     pub const GOSSIP: u16 = 230;
+    /// Not a message: the first frame of a node that wants to join.
+    pub const JOIN: u16 = 231;
+    /// The answer to it.
+    pub const WELCOME: u16 = 232;
+    /// [`Message::Members`](super::Message::Members).
+    pub const MEMBERS: u16 = 233;
     /// [`RingMessage::Prepare`](crate::ring_message::RingMessage::Prepare).
     pub const RING_PREPARE: u16 = 270;
     /// [`RingMessage::Propose`](crate::ring_message::RingMessage::Propose).

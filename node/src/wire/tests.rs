@@ -145,6 +145,10 @@ fn rare() -> Vec<Message> {
             id: ID,
             catalogue: RECORD,
         },
+        Message::Members {
+            id: ID,
+            members: Bytes::from_static(b"members"),
+        },
         Message::CatalogueStored { id: ID, hash: 11 },
         Message::Status {
             id: ID,

@@ -195,10 +195,10 @@ pub(crate) fn alone(dir: &Path, args: &[&str]) -> Ended {
     ended(&command.output().expect("the binary runs"))
 }
 
-/// A port that is free with the two after it, and so is what is 500 further on. Below the ports
+/// A port that is free with the three after it, and so is what is 500 further on. Below the ports
 /// that the system gives to clients, and another one each time for the tests that run beside this
 /// one.
-fn free_ports() -> u16 {
+pub(crate) fn free_ports() -> u16 {
     static TRIES: AtomicU32 = AtomicU32::new(0);
     loop {
         let tries = TRIES.fetch_add(1, Ordering::Relaxed);
@@ -206,7 +206,7 @@ fn free_ports() -> u16 {
         let base = 10_000 + u16::try_from(offset).expect("it is small");
         let quic = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok();
         let http = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (base..base + 3).all(|port| quic(port) && http(port + 500)) {
+        if (base..base + 4).all(|port| quic(port) && http(port + 500)) {
             return base;
         }
     }

@@ -168,13 +168,14 @@ fn a_node_refuses_what_is_not_its_own() {
             .contains("wieght")
     );
     fs::write(&config, text).unwrap();
+    // Its configuration lists who founded the cluster.
     for flag in [
         &["--bootstrap"][..],
         &["--join", "127.0.0.1:1"],
         &["--partitions", "64"],
         &["--cluster-name", "c"],
     ] {
-        assert_eq!(serve(flag).code(), "not_available_yet", "{flag:?}");
+        assert_eq!(serve(flag).code(), "invalid_argument", "{flag:?}");
     }
     dev.node("start", 1);
     other.node("start", 1);

@@ -5,6 +5,7 @@
 //! with anything else in it is refused.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs::{self, File, TryLockError},
     io,
@@ -44,7 +45,7 @@ impl Shape {
     /// A directory that exists keeps its shape.
     pub(super) fn check(&self, seats: &[Seat]) -> Result<(), Failure> {
         let zones = seats.iter().map(|seat| &seat.zone);
-        let zones = zones.collect::<std::collections::BTreeSet<_>>().len();
+        let zones = zones.collect::<BTreeSet<_>>().len();
         let first = &seats[0];
         for (flag, given, is) in [
             ("--nodes", self.nodes, seats.len()),
@@ -175,7 +176,6 @@ impl Layout {
     fn fill(&self, shape: &Shape) -> Result<(), Failure> {
         let ca = self.dir.join("ca");
         tls::authority(&ca, "dev")?;
-        let hosts = ["127.0.0.1".to_owned(), "localhost".to_owned()];
         let (mut members, mut addresses) = (String::new(), Vec::new());
         for number in 1..=shape.nodes() {
             let (port, _) = shape.ports(number)?;
@@ -187,27 +187,84 @@ impl Layout {
             );
             addresses.push(format!("\"127.0.0.1:{port}\""));
         }
+        // So that the bucket `default` of a cluster of one or two can be written.
+        let replicas = match shape.nodes() {
+            few @ (1 | 2) => format!("replicas_max = {few}\n"),
+            _ => String::new(),
+        };
+        let cluster = format!("\n[cluster]\nname = \"dev\"\npartitions = 256\n{replicas}{members}");
         for number in 1..=shape.nodes() {
-            let home = self.dir.join(format!("node{number}"));
-            tls::node(&ca, &hosts, &home.join("tls"), &format!("n{number}"))?;
-            let (port, http) = shape.ports(number)?;
-            let text = format!(
-                "name = \"n{number}\"\nlisten = \"127.0.0.1:{port}\"\n\
-                 http = \"127.0.0.1:{http}\"\ndata_dir = \"data\"\nzone = \"{}\"\n\n[tls]\n\
-                 ca = \"tls/ca.pem\"\ncert = \"tls/node.pem\"\nkey = \"tls/node.key\"\n\
-                 cluster_key = \"tls/cluster.key\"\n\n[cluster]\nname = \"dev\"\n\
-                 partitions = 256\n{members}",
-                shape.zone(number),
-            );
-            fs::write(home.join("node.toml"), text)?;
+            self.furnish(
+                number,
+                shape.ports(number)?,
+                &shape.zone(number),
+                ("", &cluster),
+            )?;
         }
         tls::client(&ca, "admin", &self.dir.join("client"), "dev-admin")?;
+        self.write_profile(&addresses)
+    }
+
+    /// Certificate and configuration of one node, with what comes before and after the rest.
+    fn furnish(
+        &self,
+        number: u16,
+        (port, http): (u16, u16),
+        zone: &str,
+        (before, after): (&str, &str),
+    ) -> Result<(), Failure> {
+        let home = self.dir.join(format!("node{number}"));
+        let hosts = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let ca = self.dir.join("ca");
+        tls::node(&ca, &hosts, &home.join("tls"), &format!("n{number}"))?;
+        let text = format!(
+            "name = \"n{number}\"\nlisten = \"127.0.0.1:{port}\"\n\
+             http = \"127.0.0.1:{http}\"\ndata_dir = \"data\"\nzone = \"{zone}\"\n{before}\n[tls]\n\
+             ca = \"tls/ca.pem\"\ncert = \"tls/node.pem\"\nkey = \"tls/node.key\"\n\
+             cluster_key = \"tls/cluster.key\"\n{after}"
+        );
+        Ok(fs::write(home.join("node.toml"), text)?)
+    }
+
+    fn write_profile(&self, addresses: &[String]) -> Result<(), Failure> {
         let profile = format!(
             "nodes = [{}]\nca = \"client/ca.pem\"\ncert = \"client/client.pem\"\n\
              key = \"client/client.key\"\n",
             addresses.join(", ")
         );
         Ok(fs::write(self.dir.join(PROFILE), profile)?)
+    }
+
+    /// Files of one more node, which joins through those that are there.
+    pub(super) fn add(&self) -> Result<Seat, Failure> {
+        let seats = Seat::all(&self.dir)?;
+        let first = &seats[0];
+        let count = u16::try_from(seats.len()).unwrap_or(u16::MAX);
+        let port = |first: u16| {
+            let port = first.checked_add(count);
+            port.ok_or_else(|| Failure::usage("there is no port left for another node"))
+        };
+        let ports = (port(first.quic.port())?, port(first.http.port())?);
+        let zones: BTreeSet<&String> = seats.iter().map(|seat| &seat.zone).collect();
+        let zone = format!("z{}", usize::from(count) % zones.len() + 1);
+        let mut addresses: Vec<String> = seats
+            .iter()
+            .map(|seat| format!("\"{}\"", seat.quic))
+            .collect();
+        let join = format!("join = [{}]\n", addresses.join(", "));
+        self.furnish(count + 1, ports, &zone, (&join, ""))?;
+        let seat = Seat::find(&self.dir, count + 1)?;
+        addresses.push(format!("\"{}\"", seat.quic));
+        self.write_profile(&addresses)?;
+        Ok(seat)
+    }
+
+    /// Takes back what [`add`](Self::add) did.
+    pub(super) fn take_back(&self, seat: &Seat) -> Result<(), Failure> {
+        fs::remove_dir_all(seat.home())?;
+        let seats = Seat::all(&self.dir)?;
+        let addresses = seats.iter().map(|seat| format!("\"{}\"", seat.quic));
+        self.write_profile(&addresses.collect::<Vec<_>>())
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Dev {
 enum Verb {
     /// Stop all nodes.
     Stop,
-    /// Start one more node (needs ring changes, which this release does not have).
+    /// Start one more node, which joins the cluster and waits for a place in its ring.
     Add,
     /// Do something to one node.
     Node {
@@ -98,7 +98,7 @@ impl Dev {
                 let text = format!("stopped {stopped} nodes");
                 answer(format, &json!({ "stopped": stopped }), &text)
             }
-            Some(Verb::Add) => Err(Failure::not_yet("adding a node to a running cluster")),
+            Some(Verb::Add) => self.add(format).await,
             Some(Verb::Node { action, number }) => {
                 let seat = Seat::find(&self.dir, *number)?;
                 seat.act(action).await?;
@@ -106,6 +106,34 @@ impl Dev {
                 answer(format, &json, &format!("{action} {}", seat.name))
             }
         }
+    }
+
+    async fn add(&self, format: Format) -> Result<(), Failure> {
+        let _lock = Lock::take(&self.dir)?;
+        let layout = Layout::of(&self.dir)?;
+        let seat = layout.add()?;
+        let started = async {
+            seat.check_ports()?;
+            seat.spawn()?;
+            seat.wait_ready().await
+        };
+        if let Err(failure) = started.await {
+            // Why it did not start is worth more than a failure to clear up.
+            let _ = seat.end("KILL");
+            let _ = layout.take_back(&seat);
+            return Err(failure);
+        }
+        let name = &seat.name;
+        let json = json!({
+            "node": name, "address": seat.quic.to_string(), "http": seat.http.to_string(),
+            "zone": seat.zone,
+        });
+        let text = format!(
+            "{name} has joined at {} and holds nothing yet\n  next      quorate ring stage join \
+             {name}\n            quorate ring plan",
+            seat.quic
+        );
+        answer(format, &json, &text)
     }
 
     async fn cluster(&self, session: Session, format: Format) -> Result<(), Failure> {

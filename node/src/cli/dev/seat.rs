@@ -77,6 +77,11 @@ impl Seat {
         })
     }
 
+    /// Where all of it is kept.
+    pub(super) fn home(&self) -> &Path {
+        &self.dir
+    }
+
     fn config(&self) -> PathBuf {
         self.dir.join("node.toml")
     }
