@@ -10,6 +10,7 @@
 )]
 
 pub(crate) mod admin;
+mod check;
 pub(crate) mod data;
 mod dev;
 mod export;
@@ -129,8 +130,8 @@ pub(crate) enum Cluster {
     Status,
     /// Wait until no hints are left and all replicas agree.
     WaitConverged,
-    #[command(external_subcommand)]
-    Other(Vec<String>),
+    /// Ask whether nodes may stop now.
+    Check(check::Check),
 }
 
 #[derive(Debug, Subcommand)]
@@ -156,16 +157,14 @@ pub(crate) enum RingCommand {
     Other(Vec<String>),
 }
 
-/// Commands that are promised and not there yet: by themselves, of `cluster` and of `ring`.
+/// Commands that are promised and not there yet.
 const LATER: [&str; 5] = ["hints", "scrub", "verify", "drain", "salvage"];
-const LATER_CLUSTER: [&str; 1] = ["check"];
 
 impl Command {
     /// Why there is no such command, if there is none.
     fn missing(&self) -> Option<Failure> {
         let (group, later, words) = match self {
             Self::Other(words) => ("", &LATER[..], words),
-            Self::Cluster(Cluster::Other(words)) => ("cluster ", &LATER_CLUSTER[..], words),
             Self::Ring(RingCommand::Other(words)) => ("ring ", &[][..], words),
             Self::Serve(_)
             | Self::Dev(_)
@@ -180,7 +179,7 @@ impl Command {
             | Self::Shell
             | Self::Bucket(_)
             | Self::Repair(_)
-            | Self::Cluster(Cluster::Status | Cluster::WaitConverged)
+            | Self::Cluster(_)
             | Self::Ring(
                 RingCommand::Show(_)
                 | RingCommand::Stage(_)

@@ -150,6 +150,7 @@ impl Session {
             Command::Bucket(bucket) => bucket.run(&client, out).await.map(|()| 0),
             Command::Cluster(Cluster::Status) => admin::status(&client, out).await.map(|()| 0),
             Command::Repair(repair) => repair.run(&client, target.timeout, out).await.map(|()| 0),
+            Command::Cluster(Cluster::Check(check)) => check.run(&client, out).await.map(|()| 0),
             Command::Cluster(Cluster::WaitConverged) => {
                 let waited = healing::wait_converged(&client, target.timeout, out).await;
                 waited.map(|()| 0)
@@ -161,8 +162,7 @@ impl Session {
             | Command::Dev(_)
             | Command::Tls(_)
             | Command::Shell
-            | Command::Other(_)
-            | Command::Cluster(Cluster::Other(_)) => Ok(0),
+            | Command::Other(_) => Ok(0),
         }
     }
 }

@@ -281,3 +281,29 @@ fn who_has_another_name_address_or_cluster_does_not_get_in() {
     assert!(message.contains(&first), "{message}");
     nodes.wait(&[("m1", "up")]);
 }
+
+#[test]
+fn whether_nodes_may_stop_is_asked_before_they_are() {
+    let dev = Dev::start();
+    let one = dev.ok(&["cluster", "check", "--down", "n2"]);
+    assert_eq!(one.json["ok"], true);
+    let bucket = &one.json["buckets"][0];
+    assert_eq!(
+        (&bucket["name"], &bucket["least_replicas"]),
+        (&"default".into(), &2.into())
+    );
+    let two = dev.refused(6, "conflict", &["cluster", "check", "--down", "n2,n3"]);
+    assert_eq!(two.json["error"]["buckets"][0]["writes"], false);
+    dev.refused(2, "invalid_argument", &["cluster", "check", "--down", "n9"]);
+    // One that is away already counts as well.
+    dev.node("kill", 1);
+    let limit = Instant::now() + Duration::from_secs(20);
+    while dev.run(&["cluster", "check", "--down", "n2"]).exit != 6 {
+        assert!(Instant::now() < limit, "n1 was never missed");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(
+        dev.ok(&["cluster", "check", "--down", "n1"]).json["ok"],
+        true
+    );
+}
