@@ -4,7 +4,10 @@
 //! write is found; with all of them there is none of that length, nor a longer one within reach.
 
 use quorate_node::causality::Rule;
-use quorate_sim::search::{self, Reports};
+use quorate_sim::search::{
+    self, Reports,
+    transition::{Change, Need},
+};
 
 /// The steps of the first loss without the rule.
 fn lost_without(rule: Rule) -> usize {
@@ -49,4 +52,37 @@ fn with_all_rules_no_short_history_loses_a_write_or_reuses_a_dot() {
 #[test]
 fn a_request_repeated_elsewhere_takes_effect_once_in_every_short_history() {
     assert_nothing_broken(&search::retries(9));
+}
+
+#[test]
+fn no_history_of_a_ring_change_loses_or_overlooks_an_acknowledged_write() {
+    for (r, w) in [(2, 2), (3, 1), (1, 3)] {
+        let change = Change {
+            r,
+            w,
+            replaced: 1,
+            loss: true,
+            without: None,
+        };
+        let outcome = change.search();
+        assert!(outcome.broken.is_none(), "{outcome}");
+    }
+}
+
+#[test]
+fn no_rule_of_a_ring_change_can_be_left_out() {
+    let breaks = |need: &Need| {
+        [(2, 2), (3, 1), (1, 3)].into_iter().any(|(r, w)| {
+            let change = Change {
+                r,
+                w,
+                replaced: 1,
+                loss: true,
+                without: Some(*need),
+            };
+            change.search().broken.is_some()
+        })
+    };
+    let needless: Vec<Need> = Need::ALL.into_iter().filter(|need| !breaks(need)).collect();
+    assert!(needless.is_empty(), "nothing breaks without {needless:?}");
 }

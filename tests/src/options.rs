@@ -303,8 +303,16 @@ impl Options {
         options.workload.reuse = *rng.pick(&[0, 0, 10_000, 100_000]);
         options.trees = TreeOptions {
             interval: Duration::from_secs(*rng.pick(&[1, 2, 4, 8])),
-            audit_pause: Duration::from_secs(*rng.pick(&[1, 4, 16, 16])),
+            audit_pause: Duration::from_millis(*rng.pick(&[300, 1_000, 4_000, 16_000])),
         };
+        if options.trees.audit_pause < Duration::from_secs(1) {
+            // An audit reads every record.
+            options.workload.keys = options.workload.keys.min(options.workload.hot_keys + 30);
+        }
+        // Large values and many siblings take most of the time and rarely show more.
+        options.workload.value_max = *rng.pick(&[32, 32, 100, 100, 300, 1_000, 4_000]);
+        options.workload.gets = *rng.pick(&[200_000, 500_000, 500_000, 700_000]);
+        options.workload.contextual = *rng.pick(&[500_000, 800_000, 950_000, 950_000]);
         options
     }
 

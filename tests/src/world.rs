@@ -210,6 +210,7 @@ impl World {
             layout,
             options,
         };
+        world.trace.line(0, format_args!("{:?}", world.options));
         for node in 0..world.processes.len() {
             world.start(node);
         }

@@ -16,6 +16,7 @@
 mod explore;
 mod pool;
 mod setting;
+pub mod transition;
 mod world;
 
 use std::{fmt, thread};
