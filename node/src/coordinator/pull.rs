@@ -4,7 +4,7 @@
 //! A page that is lost or refused is asked for again. Between pages it rests as long as the last
 //! one took, so that clients get at least half of what the nodes can do.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use quorate_gossip::Instant;
@@ -23,6 +23,8 @@ use crate::{
 
 /// The longest rest between two pages.
 const REST_MAX: Duration = Duration::from_millis(100);
+/// Records of a page that are merged at one time.
+const MERGES_MAX: usize = 8;
 
 /// What to transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(crate) struct PullOp {
     range: Range,
     after: Bytes,
     step: Step,
+    /// Of the page, what is still to be merged.
+    items: VecDeque<Item>,
     outstanding: usize,
     refused: bool,
     sent: Instant,
@@ -62,6 +66,7 @@ impl PullOp {
             range,
             after: Bytes::new(),
             step: Step::Asking,
+            items: VecDeque::new(),
             outstanding: 0,
             refused: false,
             sent: now,
@@ -121,12 +126,22 @@ impl PullOp {
         self.refused = false;
         self.again = core.now.mono + core.limits.timeout_max;
         let mut bytes = 0;
-        for item in items {
+        for item in &items {
             bytes += item.record.len() as u64;
+        }
+        self.items = items.into();
+        core.ring_news.push_back(RingNews::Received(bytes));
+        self.merge_some(core);
+        self.check(core)
+    }
+
+    /// A page may hold more keys than may be in work at one time.
+    fn merge_some(&mut self, core: &mut Core) {
+        while self.outstanding < MERGES_MAX
+            && let Some(item) = self.items.pop_front()
+        {
             self.merge(core, item);
         }
-        core.ring_news.push_back(RingNews::Received(bytes));
-        self.check(core)
     }
 
     fn merge(&mut self, core: &mut Core, item: Item) {
@@ -164,6 +179,7 @@ impl PullOp {
             Notice::Local(_) | Notice::Read(_) | Notice::Repaired(_) => return self.wait(),
         }
         self.outstanding = self.outstanding.saturating_sub(1);
+        self.merge_some(core);
         self.check(core)
     }
 
