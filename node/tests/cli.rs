@@ -11,6 +11,8 @@
 mod dev;
 #[path = "cli/joining.rs"]
 mod joining;
+#[path = "cli/manual.rs"]
+mod manual;
 #[path = "cli/process.rs"]
 mod process;
 #[path = "cli/refusals.rs"]

@@ -18,6 +18,7 @@ mod healing;
 mod import;
 pub(crate) mod input;
 mod lines;
+mod manual;
 pub(crate) mod output;
 mod prompt;
 mod ring;
@@ -28,7 +29,7 @@ mod tls;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand, builder::FalseyValueParser};
+use clap::{FromArgMatches as _, Parser, Subcommand, builder::FalseyValueParser};
 
 use crate::shell::telemetry;
 use output::{Failure, Format, Out, line, note};
@@ -119,6 +120,8 @@ pub(crate) enum Command {
     /// See how keys are placed.
     #[command(subcommand)]
     Ring(RingCommand),
+    #[command(flatten)]
+    Manual(manual::Manual),
     /// Commands that later releases will have.
     #[command(external_subcommand)]
     Other(Vec<String>),
@@ -177,6 +180,7 @@ impl Command {
             | Self::Import(_)
             | Self::Export(_)
             | Self::Shell
+            | Self::Manual(_)
             | Self::Bucket(_)
             | Self::Repair(_)
             | Self::Cluster(_)
@@ -204,7 +208,8 @@ impl Command {
 #[must_use]
 pub fn main() -> u8 {
     let format = wanted_format(std::env::args().skip(1));
-    let result = match Cli::try_parse() {
+    let parsed = manual::grammar().try_get_matches();
+    let result = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => run(cli),
         Err(error) if error.use_stderr() && format == Format::Json => Err(parse_failure(&error)),
         Err(error) => {
@@ -259,6 +264,10 @@ fn run(cli: Cli) -> Result<u8, Failure> {
             command: Command::Tls(tls),
             ..
         } => return tls.run(format).map(|()| 0),
+        Cli {
+            command: Command::Manual(manual),
+            ..
+        } => return manual.run(&mut Out::stdout(format)).map(|()| 0),
         cli => cli,
     };
     if cli.verbose {

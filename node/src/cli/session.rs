@@ -134,7 +134,11 @@ impl Session {
         }
         if matches!(
             command,
-            Command::Serve(_) | Command::Dev(_) | Command::Tls(_) | Command::Shell
+            Command::Serve(_)
+                | Command::Dev(_)
+                | Command::Tls(_)
+                | Command::Shell
+                | Command::Manual(_)
         ) {
             return Err(Failure::usage("this command does not work in a shell"));
         }
@@ -162,6 +166,7 @@ impl Session {
             | Command::Dev(_)
             | Command::Tls(_)
             | Command::Shell
+            | Command::Manual(_)
             | Command::Other(_) => Ok(0),
         }
     }

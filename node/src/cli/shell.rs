@@ -4,11 +4,11 @@
 //! exactly one JSON line per command, in order: the answer with `exit` added, the items of a
 //! stream as one list. An error is an answer like any other.
 
-use clap::{Command as Grammar, CommandFactory as _, FromArgMatches as _};
+use clap::{Command as Grammar, FromArgMatches as _};
 use serde_json::{Value, json};
 
 use super::{
-    Cli, Command, fail,
+    Cli, Command, fail, manual,
     output::{Failure, Format, Out, line},
     parse_failure,
     prompt::{Interrupt, Prompt},
@@ -57,7 +57,7 @@ struct Parsed {
 impl Shell {
     pub(crate) fn new(session: Session, format: Format) -> Self {
         Self {
-            grammar: Cli::command().no_binary_name(true),
+            grammar: manual::grammar().no_binary_name(true),
             session,
             format,
         }
