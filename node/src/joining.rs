@@ -73,6 +73,15 @@ impl From<&Member> for Newcomer {
     }
 }
 
+impl From<&Outsider> for Newcomer {
+    fn from(outsider: &Outsider) -> Self {
+        Self {
+            version: outsider.version,
+            ..Self::from(&outsider.member)
+        }
+    }
+}
+
 /// What a newcomer is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {

@@ -3,15 +3,21 @@
 //! Whoever is asked first makes a newcomer known to all; what is lost on the way comes with a later
 //! beat, and the newcomer asks again for as long as it has no place.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode};
-use quorate_ring::{MEMBERS_MAX, Member, NodeId, Ring};
+use quorate_ring::{Decree, MEMBERS_MAX, Member, NodeId, Ring};
 
-use super::{Node, ring::Stored};
+use super::{
+    Node,
+    ring::{Stored, meta},
+};
 use crate::{
     api::{Moment, Output},
     joining::{Newcomer, Outsider, Welcome, newcomers_from_bytes, newcomers_to_bytes},
     message::{Class, Message, RpcId},
+    store::Write,
 };
 
 /// Where those who wait for a place are kept in [`Table::Meta`](crate::store::Table::Meta).
@@ -119,32 +125,36 @@ impl Node {
     }
 
     /// Who has left the ring is still in the cluster and may come back, unless it is gone for good.
-    pub(super) fn keep_those_who_left(&mut self, before: &quorate_ring::Decree) {
-        let old = before.old.iter().flat_map(Ring::members);
-        let all = before.ring.members().iter().chain(old);
-        let gone = all.filter(|member| !before.dead.contains(&member.id));
-        let gone: Vec<Member> = gone.cloned().collect();
-        let count = self.core.outsiders.len();
-        for member in gone {
-            self.introduce(member);
+    pub(super) fn keep_those_who_left(&mut self, before: &Decree) {
+        for member in leavers(before) {
+            self.introduce(member.clone());
         }
         for node in self.core.decree.concerned() {
             self.core.gossip.add(self.core.now.mono, node);
             self.core.outsiders.remove(&node);
         }
         self.meet_members();
-        if self.core.outsiders.len() != count {
-            self.store_members();
+    }
+
+    /// Those to be remembered besides the members of `after`, which is about to be adopted. They
+    /// are stored together with it: a node that stops in between would never again find who left.
+    pub(super) fn members_after(&self, after: &Decree) -> Write {
+        let leaving = leavers(&self.core.decree).map(Newcomer::from);
+        let waiting = self.core.outsiders.values().map(Newcomer::from);
+        let mut all: BTreeMap<NodeId, Newcomer> = BTreeMap::new();
+        for newcomer in leaving.chain(waiting) {
+            all.insert(NodeId::of_name(&newcomer.name), newcomer);
         }
+        for node in after.concerned() {
+            all.remove(&node);
+        }
+        let all: Vec<Newcomer> = all.into_values().collect();
+        meta(META_MEMBERS_KEY, newcomers_to_bytes(&all))
     }
 
     fn outsiders(&self) -> Bytes {
         let outsiders = self.core.outsiders.values();
-        let newcomers = outsiders.map(|outsider| Newcomer {
-            version: outsider.version,
-            ..Newcomer::from(&outsider.member)
-        });
-        newcomers_to_bytes(&newcomers.collect::<Vec<_>>())
+        newcomers_to_bytes(&outsiders.map(Newcomer::from).collect::<Vec<_>>())
     }
 
     fn meet_newcomer(&mut self, newcomer: &Newcomer) -> bool {
@@ -176,7 +186,15 @@ impl Node {
     }
 
     fn store_members(&mut self) {
-        let members = self.outsiders();
-        self.store_ring(META_MEMBERS_KEY, members, Stored::Progress);
+        let after = self.desk.adopting.as_ref().unwrap_or(&self.core.decree);
+        let members = self.members_after(after);
+        self.store_ring(vec![members], Stored::Progress);
     }
+}
+
+/// Who is in the ring, or on its way out of it, and not gone for good.
+fn leavers(decree: &Decree) -> impl Iterator<Item = &Member> {
+    let old = decree.old.iter().flat_map(Ring::members);
+    let all = decree.ring.members().iter().chain(old);
+    all.filter(|member| !decree.dead.contains(&member.id))
 }

@@ -107,7 +107,7 @@ pub(super) struct Desk {
     pub(super) round: u64,
     pub(super) staged: Staged,
     writes: BTreeMap<Ticket, Stored>,
-    adopting: Option<Arc<Decree>>,
+    pub(super) adopting: Option<Arc<Decree>>,
     pub(super) reports: BTreeMap<NodeId, Progress>,
     stash: VecDeque<(NodeId, Message)>,
     /// Writes of peers that were under way when a decree was adopted: their acks do not count.
@@ -159,6 +159,15 @@ impl Desk {
 /// The ring that reads ask, and the other one that writes need.
 pub(super) fn rings(decree: &Decree) -> (Arc<Ring>, Option<Arc<Ring>>) {
     (Arc::new(decree.reading()), decree.other().map(Arc::new))
+}
+
+/// A small record about the node itself.
+pub(super) fn meta(key: &'static [u8], value: Bytes) -> Write {
+    Write::Put {
+        table: Table::Meta,
+        key: Bytes::from_static(key),
+        value,
+    }
 }
 
 impl Node {
@@ -331,19 +340,16 @@ impl Node {
             return;
         }
         self.desk.adopting = Some(Arc::clone(&decree));
-        let bytes = decree.to_bytes().into();
-        self.store_ring(META_DECREE_KEY, bytes, Stored::Decree(decree));
+        let writes = vec![
+            self.members_after(&decree),
+            meta(META_DECREE_KEY, decree.to_bytes().into()),
+        ];
+        self.store_ring(writes, Stored::Decree(decree));
     }
 
-    pub(super) fn store_ring(&mut self, key: &'static [u8], value: Bytes, then: Stored) {
+    pub(super) fn store_ring(&mut self, writes: Vec<Write>, then: Stored) {
         self.core.tickets += 1;
         let ticket = Ticket(self.core.tickets);
-        let write = Write::Put {
-            table: Table::Meta,
-            key: Bytes::from_static(key),
-            value,
-        };
-        let writes = vec![write];
         self.core
             .outputs
             .push_back(Output::Store(Command::Write { ticket, writes }));
@@ -353,23 +359,23 @@ impl Node {
     pub(super) fn store_vote(&mut self, then: Stored) {
         if let Some(acceptor) = &self.desk.acceptor {
             let bytes = acceptor.to_bytes();
-            self.store_ring(META_ACCEPTOR_KEY, bytes, then);
+            self.store_ring(vec![meta(META_ACCEPTOR_KEY, bytes)], then);
         }
     }
 
     pub(super) fn store_staged(&mut self, waiter: StagedWaiter) {
         let bytes = self.desk.staged.to_bytes().into();
-        self.store_ring(META_STAGED_KEY, bytes, Stored::Staged(waiter));
+        self.store_ring(vec![meta(META_STAGED_KEY, bytes)], Stored::Staged(waiter));
     }
 
     pub(super) fn store_pulled(&mut self) {
         let bytes = self.desk.moves.pulled_bytes();
-        self.store_ring(META_PULLED_KEY, bytes, Stored::Progress);
+        self.store_ring(vec![meta(META_PULLED_KEY, bytes)], Stored::Progress);
     }
 
     pub(super) fn store_clean(&mut self) {
         let bytes = Bytes::copy_from_slice(&self.core.decree.epoch.get().to_le_bytes());
-        self.store_ring(META_CLEAN_KEY, bytes, Stored::Progress);
+        self.store_ring(vec![meta(META_CLEAN_KEY, bytes)], Stored::Progress);
     }
 
     /// False if the write was not one of ours.
