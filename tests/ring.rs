@@ -36,3 +36,8 @@ fn rings_change_while_everything_else_fails() {
     let changed: u64 = (100..130).map(|seed| changes(seed, false)).sum();
     assert!(10 < changed, "only {changed} changes came to their end");
 }
+
+#[test]
+fn who_left_while_another_joined_is_known_after_all_were_started_anew() {
+    changes(2225, false);
+}

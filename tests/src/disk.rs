@@ -4,7 +4,10 @@
 //! executed when its time is over. A crash before that moment finds the group lost, or written
 //! and not synced, as the seed says: the engine then keeps it or takes it back.
 
-use std::{collections::VecDeque, mem};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+};
 
 use bytes::Bytes;
 use quorate_node::store::{
@@ -30,6 +33,7 @@ pub struct Disk {
     slow: bool,
     full: bool,
     slow_commits: u64,
+    deleted: BTreeSet<Bytes>,
     rng: Rng,
     chance: Pcg64Mcg,
 }
@@ -47,6 +51,7 @@ impl Disk {
             slow: false,
             full: false,
             slow_commits: 0,
+            deleted: BTreeSet::new(),
             rng,
             chance,
         }
@@ -84,6 +89,7 @@ impl Disk {
     /// The commit is over: what came of it, and when the next one is.
     pub fn finish(&mut self, now: u64) -> (Vec<Completion>, Option<u64>) {
         let group = mem::take(&mut self.group);
+        self.deleted.extend(group.iter().flat_map(deleted).cloned());
         let completions = self.worker.execute(group);
         (completions, self.begin(now))
     }
@@ -95,11 +101,17 @@ impl Disk {
         let reached = self.worker.poisoned().is_none() && self.rng.chance(500_000);
         let engine = self.worker.engine_mut();
         if reached {
+            self.deleted.extend(group.iter().flat_map(deleted).cloned());
             let writes: Vec<Write> = group.into_iter().flat_map(writes).collect();
             // Refused or failed: then it did not reach the disk, which is as good.
             let _ = engine.commit(&writes, Persist::Later);
         }
         engine.crash(&mut self.chance);
+    }
+
+    /// The objects that were deleted since this was asked last.
+    pub fn take_deleted(&mut self) -> BTreeSet<Bytes> {
+        mem::take(&mut self.deleted)
     }
 
     /// Opens the store anew, as a starting process does.
@@ -229,6 +241,17 @@ impl Disk {
         let engine = self.worker.engine_mut();
         engine.rot_key(&mut self.chance, Table::Objects, key, Rot::Remove)
     }
+}
+
+fn deleted(command: &Command) -> impl Iterator<Item = &Bytes> {
+    let writes = match command {
+        Command::Write { writes, .. } => &writes[..],
+        Command::Read { .. } | Command::Scan { .. } => &[],
+    };
+    writes.iter().filter_map(|write| match write {
+        Write::Delete { table, key } if *table == Table::Objects => Some(key),
+        Write::Delete { .. } | Write::Put { .. } => None,
+    })
 }
 
 fn writes(command: Command) -> Vec<Write> {

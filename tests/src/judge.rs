@@ -311,6 +311,17 @@ impl World {
         let clock = record.container.clock();
         let mut dots = self.history.op(index).dots.iter();
         let covered = dots.any(|&dot| clock.covers(dot));
+        // A node that lost a key to others and got it back begins anew.
+        for deleted in self.processes[node].disk.take_deleted() {
+            let number = self
+                .layout
+                .store_keys
+                .iter()
+                .position(|key| *key == deleted);
+            if let Some(number) = number.and_then(|number| u32::try_from(number).ok()) {
+                self.causality.forget(node, number);
+            }
+        }
         let ruling = self.causality.clock(node, key, clock, self.now);
         self.rule(ruling);
         covered
