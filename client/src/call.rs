@@ -209,11 +209,12 @@ impl Call<'_> {
         if !self.ambiguous || last.code == ErrorCode::UnknownOutcome {
             return last;
         }
+        // What a node says of its own part need not hold for the tries before.
+        let why = last.message.replace("; nothing was applied", "");
         ErrorBody {
             code: ErrorCode::UnknownOutcome,
             message: format!(
-                "the write may or may not have been applied: it was sent, and then: {}",
-                last.message
+                "the write may or may not have been applied: it was sent, and then: {why}"
             ),
             ..last
         }

@@ -10,8 +10,9 @@ use quorate_ring::{NodeId, Partition, Ring, Token};
 use serde_json::{Value, json};
 
 use super::{
-    input::{duration, size},
-    output::{Failure, Out},
+    input::{self, duration},
+    output::{Failure, Out, ago, size},
+    watch::{self, Look},
 };
 
 /// Create, change and show buckets.
@@ -19,22 +20,28 @@ use super::{
 pub(crate) enum Bucket {
     /// Make a bucket; n and mode are fixed from then on.
     Create {
+        /// Its name: 1 to 64 letters, digits, '.', '_' or '-'.
         name: String,
         #[command(flatten)]
         settings: Settings,
     },
     /// Change settings.
     Set {
+        /// Its name.
         name: String,
         #[command(flatten)]
         settings: Settings,
     },
     /// Show one bucket.
-    Show { name: String },
+    Show {
+        /// Its name.
+        name: String,
+    },
     /// Show all buckets.
     List,
     /// Drop a bucket with everything in it.
     Drop {
+        /// Its name.
         name: String,
         /// Really.
         #[arg(long)]
@@ -70,7 +77,7 @@ pub(crate) struct Settings {
     #[arg(long, value_parser = duration)]
     ttl: Option<Duration>,
     /// Largest value, for example 1MiB.
-    #[arg(long, value_parser = size)]
+    #[arg(long, value_parser = input::size)]
     value_bytes_max: Option<u32>,
     /// Siblings from which a warning is raised.
     #[arg(long)]
@@ -114,8 +121,13 @@ pub(crate) fn bucket_json(info: &BucketInfo) -> Value {
 fn bucket_line(bucket: &Value) -> String {
     let number = |field: &str| bucket[field].as_u64().unwrap_or_default();
     let text = |field: &str| bucket[field].as_str().unwrap_or_default();
+    let ttl = match number("ttl_ms") {
+        0 => "none".to_owned(),
+        ms if ms < 1_000 => format!("{ms}ms"),
+        ms => ago(ms / 1_000),
+    };
     format!(
-        "{:<20} n={} r={} w={} pr={} pw={} sloppy={} mode={} ttl={}ms value-max={} siblings={}/{}",
+        "{:<20} n={} r={} w={} pr={} pw={} sloppy={} mode={} ttl={ttl} value-max={} siblings={}/{}",
         text("name"),
         number("n"),
         number("r"),
@@ -124,8 +136,7 @@ fn bucket_line(bucket: &Value) -> String {
         number("pw"),
         bucket["sloppy"],
         text("mode"),
-        number("ttl_ms"),
-        number("value_bytes_max"),
+        size(number("value_bytes_max")).replace(' ', ""),
         number("siblings_warn"),
         number("siblings_max")
     )
@@ -179,13 +190,30 @@ impl Bucket {
     }
 }
 
-/// `cluster status`.
-pub(crate) async fn status(client: &Client, out: &mut Out) -> Result<(), Failure> {
-    let status = client
-        .status()
-        .await
-        .map_err(|error| Failure::from(error.body().clone()))?;
-    out.answer(status_json(&status), |_| status_lines(&status))
+/// See every node's state.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    /// Show it again whenever it changes, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Status {
+    pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
+        let look = async || {
+            let status = client.status().await;
+            let status = status.map_err(|error| Failure::from(error.body().clone()))?;
+            Ok(Look {
+                json: status_json(&status),
+                lines: status_lines(&status),
+            })
+        };
+        if self.watch {
+            return watch::watch(out, look).await;
+        }
+        let Look { json, lines } = look().await?;
+        out.answer(json, |_| lines)
+    }
 }
 
 /// The whole status as JSON.
@@ -202,10 +230,14 @@ pub(crate) fn status_json(status: &StatusReply) -> Value {
     })
 }
 
+/// True if the node itself has been heard.
+fn is_up(node: &NodeStatus) -> bool {
+    matches!(node.state.as_str(), "up" | "joining" | "leaving")
+}
+
 fn status_lines(status: &StatusReply) -> Vec<String> {
     let nodes = &status.nodes;
-    let is_up = |state: &str| matches!(state, "up" | "joining" | "leaving");
-    let up = nodes.iter().filter(|node| is_up(&node.state)).count();
+    let up = nodes.iter().filter(|node| is_up(node)).count();
     let mut lines = vec![
         format!(
             "cluster {}   ring {} {}   {up} of {} up",
@@ -214,29 +246,72 @@ fn status_lines(status: &StatusReply) -> Vec<String> {
             status.ring_state,
             nodes.len()
         ),
-        "NODE      ADDRESS               ZONE  STATE    OWNS    DISK        CORRUPT  BEHIND  UPTIME"
-            .to_owned(),
+        format!(
+            "{:<9} {:<21} {:<6} {:<8} {:>6} {:>10} {:>6} {:>6} {:>8} {:>7} {:>7}",
+            "NODE",
+            "ADDRESS",
+            "ZONE",
+            "STATE",
+            "SHARE",
+            "DISK",
+            "HINTS",
+            "OWED",
+            "CORRUPT",
+            "BEHIND",
+            "UPTIME"
+        ),
     ];
     for node in nodes {
+        // What a silent node holds is not known; what the others hold for it is.
+        let own = |text: String| if is_up(node) { text } else { "-".to_owned() };
         lines.push(format!(
-            "{:<9} {:<21} {:<5} {:<8} {:>5.1}%  {:>6} KiB  {:>6}  {:>6}  {:>6}s{}",
+            "{:<9} {:<21} {:<6} {:<8} {:>5.1}% {:>10} {:>6} {:>6} {:>8} {:>7} {:>7}",
             node.name,
             node.address,
             node.zone,
             node.state,
             f64::from(node.owned_millionths) / 10_000.0,
-            node.disk_bytes / 1024,
-            node.corrupt,
-            node.behind_keys,
-            node.uptime_seconds,
-            if node.rebuilding {
-                "  rebuilding: its copies do not count for reads"
-            } else {
-                ""
-            },
+            own(size(node.disk_bytes)),
+            own(node.hints_held.to_string()),
+            node.hints_owed,
+            own(node.corrupt.to_string()),
+            own(node.behind_keys.to_string()),
+            own(ago(node.uptime_seconds)),
         ));
     }
+    lines.extend(
+        nodes
+            .iter()
+            .flat_map(remarks)
+            .map(|text| format!("! {text}")),
+    );
     lines
+}
+
+/// What about a node deserves a sentence.
+fn remarks(node: &NodeStatus) -> Vec<String> {
+    let name = &node.name;
+    let mut remarks = Vec::new();
+    match node.state.as_str() {
+        "suspect" => remarks.push(format!("{name} does not answer; it may be down")),
+        "down" => remarks.push(format!(
+            "{name} is down. If it will not come back: quorate ring stage replace {name} NEW, or \
+             remove {name} --dead"
+        )),
+        _ => {}
+    }
+    if node.rebuilding {
+        remarks.push(format!(
+            "{name} is rebuilding: its copies do not count for reads"
+        ));
+    }
+    if 0 < node.corrupt {
+        let count = node.corrupt;
+        remarks.push(format!(
+            "{name} has found {count} damaged records; its disk may be failing"
+        ));
+    }
+    remarks
 }
 
 fn node_json(node: &NodeStatus) -> Value {
@@ -343,9 +418,13 @@ fn ring_lines(json: &Value) -> Vec<String> {
     }
     let token = json["token"].as_str();
     let token = token.map_or_else(String::new, |token| format!("token {token}   "));
+    let fallbacks = match names(&json["fallbacks"]) {
+        none if none.is_empty() => "none".to_owned(),
+        some => some,
+    };
     vec![
         format!("{token}partition {}", json["partition"]),
         format!("replicas   {}", names(&json["replicas"])),
-        format!("fallbacks  {}", names(&json["fallbacks"])),
+        format!("fallbacks  {fallbacks}"),
     ]
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use quorate_client::{
-    Client, Context, OpId,
+    Client, Context, OpId, WriteError,
     wire::{ErrorCode, ExplainReply, Version},
 };
 use serde_json::{Value, json};
@@ -44,7 +44,9 @@ pub(crate) struct WriteOptions {
 /// Write a value.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Put {
+    /// Its bucket; `default` is there from the start.
     bucket: String,
+    /// The key, 1 to 4,096 bytes.
     key: String,
     /// The value; `-` reads it from stdin.
     value: Option<String>,
@@ -60,7 +62,9 @@ pub(crate) struct Put {
 /// Read a key.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
+    /// Its bucket.
     bucket: String,
+    /// The key.
     key: String,
     #[command(flatten)]
     encoding: Encoding,
@@ -78,7 +82,9 @@ pub(crate) struct Get {
 /// Delete a key. Without --context or --blind it is read first, and what was read is deleted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Delete {
+    /// Its bucket.
     bucket: String,
+    /// The key.
     key: String,
     #[command(flatten)]
     encoding: Encoding,
@@ -92,6 +98,7 @@ pub(crate) struct Delete {
 /// List the keys of a bucket.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Keys {
+    /// The bucket.
     bucket: String,
     /// Only keys that begin with this.
     #[arg(long, default_value = "")]
@@ -104,7 +111,9 @@ pub(crate) struct Keys {
 /// Show where a key lives and what each replica holds.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
+    /// Its bucket.
     bucket: String,
+    /// The key.
     key: String,
     #[command(flatten)]
     encoding: Encoding,
@@ -159,10 +168,20 @@ macro_rules! apply_options {
         if let Some(sloppy) = options.sloppy {
             $write = $write.sloppy(sloppy);
         }
-        if let Some(id) = options.op_id {
-            $write = $write.op_id(id);
-        }
     }};
+}
+
+/// A write that did not succeed; one that may have been applied is named, to be repeated as itself.
+fn unwritten(error: &WriteError, id: OpId) -> Failure {
+    let mut failure = Failure::from(error.body().clone());
+    if failure.code == ErrorCode::UnknownOutcome {
+        failure.details["op_id"] = json!(id.to_string());
+        let message = &mut failure.message;
+        *message = format!(
+            "{message}. Read the key, or repeat this with --op-id {id}, which applies it once"
+        );
+    }
+    failure
 }
 
 fn written(bucket: &str, key: &[u8], written: &quorate_client::Written) -> Value {
@@ -188,14 +207,13 @@ impl Put {
         let key = self.encoding.bytes(&self.key)?;
         let value = self.encoding.value(self.value.as_deref())?;
         let mut put = client.put(self.bucket.as_str(), &key, value);
+        let id = self.options.op_id.unwrap_or_else(|| client.op_id());
+        put = put.op_id(id);
         apply_options!(put, &self.options);
         if let Some(ttl) = self.ttl {
             put = put.ttl(ttl);
         }
-        let reply = put
-            .send()
-            .await
-            .map_err(|error| Failure::from(error.body().clone()))?;
+        let reply = put.send().await.map_err(|error| unwritten(&error, id))?;
         Ok(written(&self.bucket, &key, &reply))
     }
 
@@ -208,6 +226,8 @@ impl Delete {
     async fn json(&self, client: &Client) -> Result<Value, Failure> {
         let key = self.encoding.bytes(&self.key)?;
         let mut delete = client.delete(self.bucket.as_str(), &key);
+        let id = self.options.op_id.unwrap_or_else(|| client.op_id());
+        delete = delete.op_id(id);
         apply_options!(delete, &self.options);
         let told = self.options.context.is_some() || self.options.if_match.is_some();
         if !told && !self.blind {
@@ -217,10 +237,7 @@ impl Delete {
                 delete = delete.context(seen);
             }
         }
-        let reply = delete
-            .send()
-            .await
-            .map_err(|error| Failure::from(error.body().clone()))?;
+        let reply = delete.send().await.map_err(|error| unwritten(&error, id))?;
         Ok(written(&self.bucket, &key, &reply))
     }
 
@@ -237,7 +254,8 @@ fn names(json: &Value) -> String {
 
 fn written_lines(json: &Value) -> Vec<String> {
     let mut lines = vec![format!("ok  durable on {}", names(&json["durable_on"]))];
-    let count = json["siblings"].as_array().map_or(0, Vec::len);
+    let siblings = json["siblings"].as_array().into_iter().flatten();
+    let count = siblings.filter(|v| v["tombstone"] != true).count();
     if 1 < count {
         lines.push(format!(
             "    {count} siblings now: read the key, merge, write with its context"
@@ -404,20 +422,40 @@ fn explained_lines(key: &str, json: &Value) -> Vec<String> {
     for (at, replica) in replicas.enumerate() {
         let text = |field: &str| replica[field].as_str().unwrap_or_default().to_owned();
         let count = replica["versions"].as_array().map_or(0, Vec::len);
-        lines.push(format!(
-            "  {} {}  {}  {}  {count} versions  clock {}",
+        let versions = match count {
+            0 => String::new(),
+            1 => "1 version".to_owned(),
+            many => format!("{many} versions"),
+        };
+        let line = format!(
+            "  {} {:<8} {:<8} {:<8} {versions:<12} {}",
             at + 1,
             text("node"),
             text("role"),
             text("state"),
-            replica["clock"]
-        ));
+            clock_text(&replica["clock"])
+        );
+        lines.push(line.trim_end().to_owned());
     }
     let fallbacks = names(&json["fallbacks"]);
     if !fallbacks.is_empty() {
         lines.push(format!("  fallbacks {fallbacks}"));
     }
     lines
+}
+
+/// A clock for people: the beginning of each actor's id tells actors apart well enough.
+fn clock_text(clock: &Value) -> String {
+    let entries = clock.as_object().into_iter().flatten();
+    let entries = entries.map(|(actor, count)| match actor.split_once(':') {
+        Some((id, epoch)) => format!("{}:{epoch}:{count}", id.get(..8).unwrap_or(id)),
+        None => format!("{actor}:{count}"),
+    });
+    let entries: Vec<String> = entries.collect();
+    match entries.as_slice() {
+        [] => String::new(),
+        some => format!("clock {}", some.join(" ")),
+    }
 }
 
 fn replicas(reply: &ExplainReply) -> Value {

@@ -34,6 +34,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Print every value of a bucket.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Export {
+    /// The bucket.
     bucket: String,
     /// How a line holds key and value.
     #[arg(long, value_enum, default_value_t = LineFormat::Jsonl)]
@@ -135,7 +136,7 @@ impl Odd {
     fn tell(&self) -> u8 {
         if self.siblings != 0 {
             note(&format!(
-                "{} keys have siblings, all printed; an import makes the last of them the value",
+                "keys with siblings: {}, all printed; an import makes the last of them the value",
                 self.siblings
             ));
         }

@@ -43,6 +43,7 @@ const LINE_BYTES_MAX: usize = 8 << 20;
 /// Write every line of a file as a value; a later line with the same key replaces the earlier.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Import {
+    /// The bucket, which must exist.
     bucket: String,
     /// The file; `-` is stdin.
     file: PathBuf,

@@ -87,7 +87,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bucket drop", &["bucket drop carts --yes"]),
     (
         "cluster status",
-        &["cluster status", "cluster status --output json"],
+        &["cluster status", "cluster status --watch"],
     ),
     (
         "cluster check",
@@ -146,6 +146,38 @@ const EXAMPLES: &[(&str, &[&str])] = &[
 /// The grammar of the command line, with examples in every help text.
 pub(crate) fn grammar() -> Grammar {
     with_examples(Cli::command(), "")
+}
+
+/// The command of that group that was likely meant, if one is near.
+pub(crate) fn similar(group: &str, word: &str) -> Option<String> {
+    let grammar = Cli::command();
+    let inner = match group {
+        "" => &grammar,
+        group => grammar.find_subcommand(group)?,
+    };
+    let names = inner.get_subcommands().map(Grammar::get_name);
+    let near = names.map(|name| (distance(name, word), name)).min()?;
+    // A third of the letters may be wrong.
+    (3 * near.0 <= word.len()).then(|| near.1.to_owned())
+}
+
+/// Letters to add, drop, change, or swap with the next one.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if 1 < i && 1 < j && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
 }
 
 fn with_examples(grammar: Grammar, path: &str) -> Grammar {
@@ -217,6 +249,15 @@ fn cheat(out: &mut Out) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use clap::Parser as _;
+
+    #[test]
+    fn a_misspelt_command_is_recognised() {
+        assert_eq!(similar("", "exprot").as_deref(), Some("export"));
+        assert_eq!(similar("", "dlete").as_deref(), Some("delete"));
+        assert_eq!(similar("ring", "comit").as_deref(), Some("commit"));
+        assert_eq!(similar("", "frobnicate"), None);
+        assert_eq!(similar("", ""), None);
+    }
 
     fn leaves(grammar: &Grammar, path: &str, found: &mut Vec<String>) {
         let mut inner = grammar.get_subcommands().peekable();

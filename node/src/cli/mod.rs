@@ -11,6 +11,7 @@
 
 pub(crate) mod admin;
 mod check;
+mod complete;
 pub(crate) mod data;
 mod dev;
 mod export;
@@ -26,14 +27,21 @@ mod serve;
 mod session;
 mod shell;
 mod tls;
+mod watch;
 
 use std::{path::PathBuf, time::Duration};
+
+use quorate_client::wire::ErrorCode;
 
 use clap::{FromArgMatches as _, Parser, Subcommand, builder::FalseyValueParser};
 
 use crate::shell::telemetry;
 use output::{Failure, Format, Out, line, note};
 use session::Session;
+
+/// Headings in help texts.
+const CONNECTION: &str = "Connection";
+const GENERAL: &str = "General";
 
 /// A leaderless key-value store: any node takes any request, conflicts become siblings.
 #[derive(Debug, Parser)]
@@ -45,17 +53,27 @@ pub(crate) struct Cli {
         global = true,
         value_enum,
         default_value_t,
-        env = "QUORATE_OUTPUT"
+        value_name = "FORMAT",
+        env = "QUORATE_OUTPUT",
+        help_heading = GENERAL
     )]
     output: Format,
     /// Client profile: addresses and certificates.
-    #[arg(long, global = true, env = "QUORATE_PROFILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        env = "QUORATE_PROFILE",
+        help_heading = CONNECTION
+    )]
     profile: Option<PathBuf>,
     /// Address of a node, instead of those in the profile; may be given several times.
     #[arg(
         id = "address",
         long = "node",
+        value_name = "HOST:PORT",
         global = true,
+        help_heading = CONNECTION,
         env = "QUORATE_NODE",
         value_delimiter = ','
     )]
@@ -65,11 +83,19 @@ pub(crate) struct Cli {
         long,
         global = true,
         env = "QUORATE_PIN",
+        help_heading = CONNECTION,
         value_parser = FalseyValueParser::new()
     )]
     pin: bool,
     /// How long to wait, for example 500ms.
-    #[arg(long, global = true, value_parser = input::duration, env = "QUORATE_TIMEOUT")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        global = true,
+        value_parser = input::duration,
+        env = "QUORATE_TIMEOUT",
+        help_heading = CONNECTION
+    )]
     timeout: Option<Duration>,
     /// Say on stderr what happens behind the scenes.
     #[arg(
@@ -77,6 +103,7 @@ pub(crate) struct Cli {
         long,
         global = true,
         env = "QUORATE_VERBOSE",
+        help_heading = GENERAL,
         value_parser = FalseyValueParser::new()
     )]
     verbose: bool,
@@ -130,7 +157,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cluster {
     /// Every node's state.
-    Status,
+    Status(admin::Status),
     /// Wait until no hints are left and all replicas agree.
     WaitConverged,
     /// Ask whether nodes may stop now.
@@ -199,8 +226,13 @@ impl Command {
         if later.contains(&word) {
             return Some(Failure::not_yet(&format!("`{group}{word}`")));
         }
-        let message = format!("there is no command `{group}{word}`; see quorate {group}--help");
-        Some(Failure::usage(message))
+        let meant = match manual::similar(group.trim_end(), word) {
+            Some(meant) => format!("; did you mean `{group}{meant}`?"),
+            None => format!("; see quorate {group}--help"),
+        };
+        Some(Failure::usage(format!(
+            "there is no command `{group}{word}`{meant}"
+        )))
     }
 }
 
@@ -244,7 +276,12 @@ fn fail(failure: &Failure, format: Format) -> u8 {
         Format::Json => {
             let _ = line(&failure.to_json().to_string());
         }
-        Format::Table => note(&format!("error: {failure}")),
+        Format::Table => {
+            note(&format!("error: {failure}"));
+            if failure.code == ErrorCode::Unavailable && !failure.message.contains("are up") {
+                note("hint: `quorate cluster status` says who is up");
+            }
+        }
     }
     failure.code.exit_code()
 }

@@ -115,6 +115,15 @@ impl Out {
         }
     }
 
+    pub(crate) const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// True if a program gets one answer per command.
+    pub(crate) const fn is_kept(&self) -> bool {
+        matches!(self.sink, Sink::Kept(_))
+    }
+
     /// What was kept: the answer, or the items of a stream.
     pub(crate) fn kept(self) -> Value {
         match self.sink {
@@ -229,6 +238,38 @@ pub(crate) fn show(bytes: &[u8]) -> String {
     }
 }
 
+/// Bytes as people count them.
+pub(crate) fn size(bytes: u64) -> String {
+    scaled(bytes, 1024, &["B", "KiB", "MiB", "GiB", "TiB"])
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "one digit after the point is shown"
+)]
+fn scaled(number: u64, step: u64, units: &[&str]) -> String {
+    let (mut unit, mut scale) = (0, 1);
+    while unit + 1 < units.len() && scale * step <= number {
+        (unit, scale) = (unit + 1, scale * step);
+    }
+    let (whole, name) = (number as f64 / scale as f64, units[unit]);
+    if unit == 0 || 100.0 <= whole {
+        format!("{whole:.0} {name}")
+    } else {
+        format!("{whole:.1} {name}")
+    }
+}
+
+/// A time that has passed, by its two largest units.
+pub(crate) fn ago(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
 /// Two digits a byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
@@ -262,6 +303,22 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        let sizes = [0, 1023, 1024, 65536 << 10, (1 << 30) + (1 << 29), u64::MAX];
+        let shown = [
+            "0 B",
+            "1023 B",
+            "1.0 KiB",
+            "64.0 MiB",
+            "1.5 GiB",
+            "16777216 TiB",
+        ];
+        assert_eq!(sizes.map(size), shown);
+        let times = [59, 61, 3_660, 90_000];
+        assert_eq!(times.map(ago), ["59s", "1m01s", "1h01m", "1d01h"]);
+    }
 
     #[test]
     fn dates_are_right_at_the_edges() {

@@ -1,4 +1,4 @@
-//! Lines from stdin: with editing and history on a terminal, as they come otherwise.
+//! Lines from stdin: with editing, completion and history on a terminal, as they come otherwise.
 //!
 //! Reading blocks, so a thread of its own does it, one line whenever one is wanted: the prompt does
 //! not appear between the lines of an answer, and connections are kept alive meanwhile.
@@ -11,8 +11,10 @@ use std::{
     thread,
 };
 
-use rustyline::{DefaultEditor, error::ReadlineError};
+use rustyline::{CompletionType, Config, Editor, error::ReadlineError, history::DefaultHistory};
 use tokio::sync::mpsc;
+
+use super::complete::Words;
 
 /// What Ctrl-C does at the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +35,13 @@ pub(crate) struct Prompt {
 }
 
 impl Prompt {
-    pub(crate) fn start(text: &'static str, interrupt: Interrupt) -> Self {
+    pub(crate) fn start(text: &'static str, interrupt: Interrupt, words: Words) -> Self {
         let terminal = std::io::stdin().is_terminal();
         let (wanted, asked) = sync_channel(1);
         let (told, lines) = mpsc::channel(1);
         thread::spawn(move || {
             if terminal {
-                edit(text, interrupt, &asked, &told);
+                edit(text, interrupt, words, &asked, &told);
             } else {
                 read(&asked, &told);
             }
@@ -83,10 +85,19 @@ fn read(asked: &Receiver<()>, told: &mpsc::Sender<Vec<u8>>) {
     }
 }
 
-fn edit(text: &str, interrupt: Interrupt, asked: &Receiver<()>, told: &mpsc::Sender<Vec<u8>>) {
-    let Ok(mut editor) = DefaultEditor::new() else {
+fn edit(
+    text: &str,
+    interrupt: Interrupt,
+    words: Words,
+    asked: &Receiver<()>,
+    told: &mpsc::Sender<Vec<u8>>,
+) {
+    // Tab first completes what all candidates share, then lists them.
+    let listing = Config::builder().completion_type(CompletionType::List);
+    let Ok(mut editor) = Editor::<Words, DefaultHistory>::with_config(listing.build()) else {
         return read(asked, told);
     };
+    editor.set_helper(Some(words));
     let history = history();
     if let Some(path) = &history {
         // There is none at first.

@@ -2,7 +2,10 @@
 //!
 //! Every answer that leads to another command prints that command.
 
-use std::time::Duration;
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
 use quorate_client::{
     Client,
@@ -10,7 +13,10 @@ use quorate_client::{
 };
 use serde_json::{Value, json};
 
-use super::output::{Failure, Out, note};
+use super::{
+    output::{Failure, Format, Out, note, size},
+    watch::Screen,
+};
 
 /// How often a change under way is looked at.
 const LOOK: Duration = Duration::from_millis(300);
@@ -22,6 +28,7 @@ const WAIT: Duration = Duration::from_mins(10);
 pub(crate) enum Stage {
     /// Give a node that has joined the cluster its share.
     Join {
+        /// Its name, as in cluster status.
         node: String,
         /// Another zone than the node says itself.
         #[arg(long)]
@@ -31,20 +38,37 @@ pub(crate) enum Stage {
         weight: Option<u32>,
     },
     /// Let a node hand its share over.
-    Leave { node: String },
+    Leave {
+        /// Its name.
+        node: String,
+    },
     /// Give up a node that will not come back.
     Remove {
+        /// Its name.
         node: String,
         /// It is gone for good: what only it held is lost.
         #[arg(long, required = true)]
         dead: bool,
     },
     /// Let another node take a node's places.
-    Replace { old: String, new: String },
+    Replace {
+        /// The name of the member that goes.
+        old: String,
+        /// The name of a node that has joined and is no member yet.
+        new: String,
+    },
     /// Change a node's share.
-    Weight { node: String, weight: u32 },
+    Weight {
+        /// Its name.
+        node: String,
+        /// Its share, relative to the others'.
+        weight: u32,
+    },
     /// Cut the token space into twice or half as many partitions.
-    Resize { partitions: u32 },
+    Resize {
+        /// How many from then on: a power of two, 8 to 65,536.
+        partitions: u32,
+    },
 }
 
 impl Stage {
@@ -171,9 +195,9 @@ fn plan_lines(answer: &RingAnswer, plan: &PlanReply) -> Vec<String> {
     }
     let bytes: u64 = plan.moves.iter().map(|step| step.bytes).sum();
     lines.push(format!(
-        "{} replicas move, about {} KiB; {:.1}% of all, {:.1}% is the least",
+        "{} replicas move, about {}; {:.1}% of all, {:.1}% is the least",
         plan.moves.len(),
-        bytes / 1024,
+        size(bytes),
         fraction(plan.moved_share_ppm) * 100.0,
         fraction(plan.minimum_share_ppm) * 100.0,
     ));
@@ -248,13 +272,13 @@ fn transfers_lines(answer: &RingAnswer) -> Vec<String> {
     for row in &answer.transfers {
         let (up, step) = (if row.up { "up" } else { "down" }, row.adopted);
         lines.push(format!(
-            "{:<9} {:<6} {:<8} {:>5} of {:<5} {:>10} KiB  {}",
+            "{:<9} {:<6} {:<8} {:>5} of {:<5} {:>14}  {}",
             row.node,
             up,
             if step { "adopted" } else { "waiting" },
             row.done,
             row.total,
-            row.bytes / 1024,
+            size(row.bytes),
             if row.clean {
                 "nothing"
             } else {
@@ -275,14 +299,23 @@ pub(crate) struct Transfers {
 
 impl Transfers {
     pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
+        let people = out.format() == Format::Table && !out.is_kept();
+        let mut screen = (people && io::stdout().is_terminal()).then(Screen::default);
+        let mut told = Vec::new();
         loop {
             let answer = simple(client, "transfers").await?;
-            if !self.watch || is_over(&answer) {
-                return out.answer(transfers_json(&answer), |_| transfers_lines(&answer));
+            let lines = transfers_lines(&answer);
+            let over = !self.watch || is_over(&answer);
+            match &mut screen {
+                Some(screen) if self.watch => screen.show(&lines)?,
+                _ if over => return out.answer(transfers_json(&answer), |_| lines),
+                _ if people && lines != told => lines.iter().for_each(|line| note(line)),
+                _ => {}
             }
-            for line in transfers_lines(&answer) {
-                note(&line);
+            if over {
+                return Ok(());
             }
+            told = lines;
             tokio::time::sleep(LOOK).await;
         }
     }

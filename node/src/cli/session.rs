@@ -6,10 +6,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgMatches, parser::ValueSource};
-use quorate_client::{Client, Options, Profile};
+use quorate_client::{Client, Options, Profile, ProfileError};
 
 use super::{
-    Cli, Cluster, Command, RingCommand, admin, healing,
+    Cli, Cluster, Command, RingCommand, healing,
     output::{Failure, Out},
     ring,
 };
@@ -60,7 +60,17 @@ impl Target {
             Some(path) => Profile::load(path),
             None => Profile::find(),
         };
-        let mut profile = profile.map_err(|error| Failure::usage(error.to_string()))?;
+        let mut profile = profile.map_err(|error| {
+            let advice = match error {
+                ProfileError::NotFound { .. } => {
+                    "; `quorate dev` starts a cluster here and leaves one"
+                }
+                ProfileError::Read { .. }
+                | ProfileError::Malformed { .. }
+                | ProfileError::NoNodes { .. } => "",
+            };
+            Failure::usage(format!("{error}{advice}"))
+        })?;
         if !self.nodes.is_empty() {
             profile.nodes.clone_from(&self.nodes);
         }
@@ -152,7 +162,7 @@ impl Session {
             Command::Import(import) => import.run(&client, target.timeout, out).await,
             Command::Export(export) => export.run(&client, out).await,
             Command::Bucket(bucket) => bucket.run(&client, out).await.map(|()| 0),
-            Command::Cluster(Cluster::Status) => admin::status(&client, out).await.map(|()| 0),
+            Command::Cluster(Cluster::Status(status)) => status.run(&client, out).await.map(|()| 0),
             Command::Repair(repair) => repair.run(&client, target.timeout, out).await.map(|()| 0),
             Command::Cluster(Cluster::Check(check)) => check.run(&client, out).await.map(|()| 0),
             Command::Cluster(Cluster::WaitConverged) => {

@@ -8,8 +8,10 @@ use clap::{Command as Grammar, FromArgMatches as _};
 use serde_json::{Value, json};
 
 use super::{
-    Cli, Command, fail, manual,
-    output::{Failure, Format, Out, line},
+    Cli, Command,
+    complete::Words,
+    fail, manual,
+    output::{Failure, Format, Out, line, note},
     parse_failure,
     prompt::{Interrupt, Prompt},
     session::{Session, Target},
@@ -18,7 +20,11 @@ use super::{
 /// Runs commands until the input ends.
 pub(crate) async fn run(session: Session, format: Format) -> Result<(), Failure> {
     let mut shell = Shell::new(session, format);
-    let mut prompt = Prompt::start("quorate> ", Interrupt::Clears);
+    let words = Words::new(manual::grammar(), &[("exit", &[]), ("quit", &[])]);
+    let mut prompt = Prompt::start("quorate> ", Interrupt::Clears, words);
+    if prompt.is_terminal() {
+        note("any command, without the word quorate; Tab completes, exit ends, help lists them");
+    }
     while let Some(text) = prompt.next().await {
         if !prompt.is_terminal() {
             if let Some(answer) = shell.answer(&text).await {
@@ -27,7 +33,12 @@ pub(crate) async fn run(session: Session, format: Format) -> Result<(), Failure>
         } else if matches!(text.trim_ascii(), b"exit" | b"quit") {
             break;
         } else {
-            shell.obey(&text).await;
+            // Biased: Ctrl-C ends what hangs or never ends, and not the shell.
+            tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => note("interrupted"),
+                () = shell.obey(&text) => {}
+            }
         }
     }
     shell.session.close().await;

@@ -193,7 +193,12 @@ impl Authority {
         let read = |name: &str| {
             let path = dir.join(name);
             let text = fs::read_to_string(&path);
-            text.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+            text.map_err(|error| {
+                let path = path.display();
+                Failure::usage(format!(
+                    "{path}: {error}; `quorate tls ca` makes an authority"
+                ))
+            })
         };
         let bad = |what: &str| Failure::usage(format!("{}: {what}", dir.display()));
         let about: toml::Table =

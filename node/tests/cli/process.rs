@@ -255,3 +255,56 @@ fn options_come_from_the_environment_too_and_verbose_tells_more() {
     let both = [&both[..], &["get", "default", "k"]].concat();
     dev.refused(2, "invalid_argument", &both);
 }
+
+#[test]
+fn what_is_watched_is_told_when_it_changes() {
+    let dev = Dev::start();
+    let mut watch = Talk::with(&mut dev.command(&["cluster", "status", "--watch"]));
+    let state = |status: &Value| status["nodes"][1]["state"].as_str().map(str::to_owned);
+    assert_eq!(state(&watch.answer()).as_deref(), Some("up"));
+    dev.node("kill", 2);
+    let limit = Instant::now() + Duration::from_mins(1);
+    while state(&watch.answer()).as_deref() == Some("up") {
+        assert!(Instant::now() < limit, "the kill is never told");
+    }
+    // A reader that goes away ends it, quietly.
+    drop(watch.answers);
+    assert_eq!(watch.child.wait().unwrap().code(), Some(0));
+    dev.node("start", 2);
+    // It never ends, so a program that waits for one answer per line is told.
+    let mut shell = Talk::with(&mut dev.command(&["shell"]));
+    assert_eq!(shell.ask("cluster status --watch")["exit"], 2);
+    assert_eq!(shell.ask("ring transfers --watch")["state"], "stable");
+    drop(shell.child.stdin.take());
+    assert_eq!(shell.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_write_of_unknown_outcome_is_repeated_by_the_id_it_names() {
+    let dev = Dev::start();
+    let mut shell = Talk::with(&mut dev.command(&["shell"]));
+    assert_eq!(shell.ask("put default k v --w 3")["exit"], 0);
+    dev.node("pause", 2);
+    dev.node("pause", 3);
+    // Nobody knows yet that they stand still.
+    let seen = shell.ask("get default k --r 1 --pr 0");
+    let context = seen["context"].as_str().unwrap().to_owned();
+    let put = format!("put default k w --context {context}");
+    let unknown = shell.ask(&format!("{put} --timeout 500ms"));
+    dev.node("resume", 2);
+    dev.node("resume", 3);
+    if unknown["exit"] == 5 {
+        return; // It was known after all: certainly not applied, and nothing to repeat.
+    }
+    assert_eq!(unknown["error"]["code"], "unknown_outcome", "{unknown}");
+    let message = unknown["error"]["message"].as_str().unwrap();
+    assert!(!message.contains("nothing was applied"), "{message}");
+    let id = unknown["error"]["op_id"].as_str().unwrap();
+    assert!(message.contains(&format!("--op-id {id}")), "{message}");
+    let again = shell.ask(&format!("{put} --op-id {id}"));
+    assert_eq!(again["exit"], 0, "{again}");
+    let got = shell.ask("get default k --r 3");
+    let siblings = got["siblings"].as_array().unwrap();
+    assert_eq!(siblings.len(), 1, "{got}");
+    assert_eq!(siblings[0]["value"], "w");
+}

@@ -22,6 +22,8 @@ use self::{
     seat::Seat,
 };
 use super::{
+    complete::Words,
+    manual,
     output::{Failure, Format, line, note},
     prompt::{Interrupt, Prompt},
     session::Session,
@@ -62,6 +64,17 @@ enum Verb {
     },
 }
 
+/// What is understood at the prompt beside every command.
+const OWN_WORDS: &[(&str, &[&str])] = &[
+    (":kill", NAMES),
+    (":start", NAMES),
+    (":stop", NAMES),
+    (":pause", NAMES),
+    (":resume", NAMES),
+    (":quit", &[]),
+];
+const NAMES: &[&str] = &["n1", "n2", "n3", "n4", "n5"];
+
 /// What has been done so far, to be undone if the rest fails.
 #[derive(Default)]
 struct Done {
@@ -100,7 +113,7 @@ impl Dev {
             }
             Some(Verb::Add) => self.add(format).await,
             Some(Verb::Node { action, number }) => {
-                let seat = Seat::find(&self.dir, *number)?;
+                let seat = Seat::numbered(&self.dir, *number)?;
                 seat.act(action).await?;
                 let json = json!({ "node": seat.name, "done": action });
                 answer(format, &json, &format!("{action} {}", seat.name))
@@ -282,7 +295,8 @@ impl Dev {
         note("  :kill n2  :start n2  :pause n2  :resume n2  :stop n2  :quit   put, get, ... too");
         session.target.profile = Some(self.dir.join("client.toml"));
         let mut shell = Shell::new(session, format);
-        let mut prompt = Prompt::start("dev> ", Interrupt::Ends);
+        let words = Words::new(manual::grammar(), OWN_WORDS);
+        let mut prompt = Prompt::start("dev> ", Interrupt::Ends, words);
         let terminal = prompt.is_terminal();
         let commands = async {
             while let Some(text) = prompt.next().await {

@@ -56,6 +56,18 @@ impl Seat {
         Ok(seats)
     }
 
+    /// One of those that are there.
+    pub(super) fn numbered(dir: &Path, number: u16) -> Result<Self, Failure> {
+        let seats = Self::all(dir)?;
+        let there = u16::try_from(seats.len()).unwrap_or(u16::MAX);
+        if !(1..=there).contains(&number) {
+            let dir = dir.display();
+            let message = format!("there is no node {number} in {dir}: it has 1 to {there}");
+            return Err(Failure::usage(message));
+        }
+        Self::find(dir, number)
+    }
+
     pub(super) fn find(dir: &Path, number: u16) -> Result<Self, Failure> {
         let home = dir.join(format!("node{number}"));
         let path = home.join("node.toml");
