@@ -27,6 +27,7 @@ pub mod cli;
 pub mod config;
 mod coordinator;
 mod core;
+pub mod docs;
 pub mod event;
 mod forwards;
 pub mod healing;

@@ -250,6 +250,39 @@ mod tests {
     use super::*;
     use clap::Parser as _;
 
+    /// Everything that README and chapters tell people to type.
+    fn told() -> Vec<String> {
+        let texts = [
+            include_str!("../../../README.md"),
+            include_str!("../docs/operations.md"),
+            include_str!("../docs/consistency.md"),
+        ];
+        let lines = texts.iter().flat_map(|text| text.lines());
+        let commands = lines.filter_map(|line| {
+            let typed = line.trim_start().trim_start_matches("$ ");
+            let is_code = line.starts_with("    ") || line.starts_with("$ ");
+            let in_chapter = line.starts_with("quorate ");
+            (typed.starts_with("quorate ") && (is_code || in_chapter)).then_some(typed)
+        });
+        let ends = [" #", " >", " |", " &", ";", " \\"];
+        let whole = commands.map(|text| {
+            let end = ends.iter().filter_map(|end| text.find(end)).min();
+            text[..end.unwrap_or(text.len())].to_owned()
+        });
+        whole.collect()
+    }
+
+    #[test]
+    fn every_command_that_people_are_told_to_type_is_understood() {
+        let told = told();
+        assert!(30 < told.len(), "{told:?}");
+        for text in told {
+            let words = shlex::split(&text).unwrap();
+            let cli = Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert!(cli.command.missing().is_none(), "{text}");
+        }
+    }
+
     #[test]
     fn a_misspelt_command_is_recognised() {
         assert_eq!(similar("", "exprot").as_deref(), Some("export"));
