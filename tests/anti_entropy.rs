@@ -176,6 +176,7 @@ fn record_of(minter: &mut Minter, bucket: u64, number: u64) -> (Bytes, Bytes) {
         value: Some(vec![7; 100].into()),
         written_at_ms: 1,
         expires_at_ms: None,
+        stamp: None,
         now_ms: 1,
     };
     let Coordinated::Minted { container, .. } = coordinate(None, minter, write) else {

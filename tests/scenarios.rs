@@ -4,8 +4,9 @@
 //!
 //! | rows | where |
 //! |---|---|
-//! | 1, 2, 3, 5, 12, 19, 21, 26, 31, 33, 42 | here |
+//! | 1, 3, 5, 12, 19, 21, 26, 31, 33, 42 | here |
 //! | 23, 24, 25, 27, 28 | `storage` |
+//! | 2 | `clocks` |
 //! | 18, 32, 44, 45 | `network` |
 //! | 43, 46, 50 | `clients` |
 //! | 8, 30 | no story: oracles W4 and W5 in every run, planted bug `merge_by_overwrite` |
@@ -26,6 +27,8 @@ use quorate_sim::{Options, story::Story};
 
 #[path = "scenarios/clients.rs"]
 mod clients;
+#[path = "scenarios/clocks.rs"]
+mod clocks;
 #[path = "scenarios/network.rs"]
 mod network;
 #[path = "scenarios/storage.rs"]

@@ -26,6 +26,8 @@ pub const VALUE_BYTES_MAX: u32 = 4 << 20;
 pub const DEFAULT_BUCKET: &str = "default";
 
 const FORMAT: u16 = 1;
+/// The mode in which the last write wins.
+const LWW: &str = "lww";
 
 /// A bucket's definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,14 @@ pub struct Bucket {
     pub id: BucketId,
     /// Settings, with its name.
     pub info: BucketInfo,
+}
+
+impl Bucket {
+    /// True if the last write wins: concurrent writes are lost, not kept as siblings.
+    #[must_use]
+    pub fn is_lww(&self) -> bool {
+        self.info.mode == LWW
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +160,13 @@ impl Catalogue {
         found.map(|(_, entry)| entry.info.n)
     }
 
+    /// True if the last write wins in some bucket.
+    #[must_use]
+    pub fn has_lww(&self) -> bool {
+        let mut live = self.entries.values().filter(|entry| !entry.dropped);
+        live.any(|entry| entry.info.mode == LWW)
+    }
+
     /// The values of n in use, also by buckets that have been dropped; ascending.
     #[must_use]
     pub fn replica_counts(&self) -> Vec<u8> {
@@ -193,6 +210,7 @@ impl Catalogue {
         fit(&mut info, n);
         if let Some(mode) = &options.mode {
             check_mode(mode)?;
+            info.mode.clone_from(mode);
         }
         apply(&mut info, options);
         check(&info, replicas_max)?;
@@ -337,11 +355,7 @@ fn check_name(name: &str) -> Result<(), ErrorBody> {
 
 fn check_mode(mode: &str) -> Result<(), ErrorBody> {
     match mode {
-        "siblings" => Ok(()),
-        "lww" => Err(ErrorBody::new(
-            ErrorCode::NotAvailableYet,
-            "mode=lww is not available yet: this release keeps siblings only",
-        )),
+        "siblings" | LWW => Ok(()),
         other => Err(invalid(format!(
             "mode is siblings or lww, not {:?}",
             shorten(other)
@@ -411,6 +425,21 @@ mod tests {
         let mut catalogue = Catalogue::founding(5);
         assert!(catalogue.find(DEFAULT_BUCKET).is_ok());
         assert!(catalogue.drop_bucket(A, DEFAULT_BUCKET).is_err());
+    }
+
+    #[test]
+    fn the_mode_is_chosen_at_creation_and_stays() {
+        let mut catalogue = Catalogue::founding(5);
+        assert!(!catalogue.has_lww());
+        let mode = |mode: &str| BucketOptions {
+            mode: Some(mode.to_owned()),
+            ..BucketOptions::default()
+        };
+        assert!(catalogue.create(A, "b", &mode("newest"), 5).is_err());
+        catalogue.create(A, "b", &mode("lww"), 5).unwrap();
+        assert!(catalogue.find("b").unwrap().is_lww() && catalogue.has_lww());
+        assert!(catalogue.set(A, "b", &mode("siblings"), 5).is_err());
+        assert!(!catalogue.find(DEFAULT_BUCKET).unwrap().is_lww());
     }
 
     #[test]

@@ -19,9 +19,10 @@ use rand_pcg::Pcg64Mcg;
 use crate::{
     api::{Moment, Output, RequestId},
     bucket::{Bucket, Catalogue},
-    causality::{Container, ContextKey},
+    causality::{Container, ContextKey, Stamp},
     event::Event,
     healing::governor::Governor,
+    hybrid::Hybrid,
     joining::Outsider,
     limits::Limits,
     message::{Class, Message, RpcId},
@@ -118,6 +119,8 @@ pub(crate) struct Core {
     /// Less space is left than `disk_free_min`.
     pub(crate) disk_low: bool,
     pub(crate) tickets: u64,
+    /// What time it is, where that matters.
+    pub(crate) hybrid: Hybrid,
     /// Paces everything that no client waits for.
     pub(crate) governor: Governor,
     /// How far replicas are apart, as the last comparisons found.
@@ -164,12 +167,25 @@ impl Core {
     }
 
     pub(crate) fn submit_for(&mut self, caller: Caller, address: &Address, job: Job) {
+        let now = self.now;
         let Self {
             replica,
             limits,
             tickets,
+            hybrid,
             ..
         } = self;
+        if let Job::Apply(merge) = &job
+            && let Some(stamp) = merge.incoming.stamp()
+        {
+            if hybrid.refuses(stamp, now) {
+                let limit = "clock_skew";
+                self.outputs
+                    .push_back(Output::Event(Event::Refused { limit }));
+                return replica.refuse(caller, address.clone(), limit);
+            }
+            hybrid.observe(stamp);
+        }
         replica.submit(limits, tickets, address.clone(), caller, job);
     }
 
@@ -369,6 +385,12 @@ impl Core {
     pub(crate) fn jitter(&mut self, bound: Duration) -> Duration {
         let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX).max(1);
         Duration::from_nanos(self.rng.random_range(0..nanos))
+    }
+
+    /// A stamp for a write where the last one wins, or the limit that stands against it.
+    pub(crate) fn stamp(&mut self) -> Result<Stamp, &'static str> {
+        let members = self.ring.members().len();
+        self.hybrid.take(self.now, members)
     }
 
     /// Quotes a key for people: text if it is text, hex otherwise, never longer than a line.

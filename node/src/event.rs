@@ -5,7 +5,7 @@ use quorate_gossip::Event as MembershipEvent;
 use quorate_ring::{NodeId, Phase, RingEpoch};
 
 use crate::{
-    causality::{Dot, OpId, Rule},
+    causality::{Dot, OpId, Rule, Stamp},
     message::BucketId,
 };
 
@@ -22,6 +22,8 @@ pub enum Event {
         dot: Dot,
         /// The operation that asked for it.
         op: OpId,
+        /// Where the last write wins: its stamp.
+        stamp: Option<Stamp>,
         /// The rule that demanded a new epoch, if one did.
         rule: Option<Rule>,
     },

@@ -31,6 +31,7 @@ pub mod docs;
 pub mod event;
 mod forwards;
 pub mod healing;
+mod hybrid;
 pub mod identity;
 pub mod joining;
 pub mod limits;

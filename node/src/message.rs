@@ -213,6 +213,8 @@ pub enum Message {
         status: NodeStatus,
         /// Its catalogue if the hashes differed.
         catalogue: Option<Bytes>,
+        /// What its wall clock shows, in unix milliseconds; zero if it does not say.
+        wall_ms: u64,
     },
     /// About the trees that replicas compare.
     Tree {

@@ -4,6 +4,7 @@
 //! a clock or touches a file: it is told, and hands out what it wants done.
 
 mod catalogue;
+mod clock;
 mod healing;
 mod joining;
 mod moving;
@@ -44,6 +45,7 @@ use crate::{
     event::Event,
     forwards::Forwards,
     healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor},
+    hybrid::Hybrid,
     identity::Identity,
     limits::Limits,
     message::{Class, Message, Principal, RpcId, Verdict},
@@ -159,6 +161,7 @@ impl Node {
             disk_bytes: 0,
             disk_low: false,
             tickets: 0,
+            hybrid: Hybrid::new(),
             governor: Governor::default(),
             behind: Behind::default(),
             next_op: dice.random::<u64>() >> 1,
@@ -314,20 +317,30 @@ impl Node {
                 self.take_catalogue(&catalogue, CatalogueWaiter::Peer(from, id));
             }
             Message::Status { id, catalogue_hash } => self.report(from, id, catalogue_hash),
-            Message::StatusReport {
-                id, ref catalogue, ..
-            } => {
-                if let Some(catalogue) = catalogue {
-                    self.take_catalogue(catalogue, CatalogueWaiter::Nobody);
-                }
-                self.answer(from, id, Answer::Other(Box::new(message)));
-            }
+            Message::StatusReport { .. } => self.take_report(from, message),
             Message::Scanned { id, .. } | Message::CatalogueStored { id, .. } => {
                 self.answer(from, id, Answer::Other(Box::new(message)));
             }
             Message::Tree { id, body } => self.tree_message(from, id, body),
             Message::Members { members, .. } => self.take_members(&members),
             Message::Gossip(message) => self.gossip_message(from, message),
+        }
+    }
+
+    fn take_report(&mut self, from: NodeId, message: Message) {
+        if let Message::StatusReport {
+            id,
+            catalogue,
+            wall_ms,
+            ..
+        } = &message
+        {
+            let id = *id;
+            self.hear_clock(from, id, *wall_ms);
+            if let Some(catalogue) = catalogue {
+                self.take_catalogue(catalogue, CatalogueWaiter::Nobody);
+            }
+            self.answer(from, id, Answer::Other(Box::new(message)));
         }
     }
 
@@ -344,6 +357,7 @@ impl Node {
             id,
             status,
             catalogue,
+            wall_ms: self.core.now.wall_ms,
         };
         self.core.send(from, Class::Control, report);
     }
@@ -399,20 +413,26 @@ impl Node {
         }
         match completion {
             Completion::Read { ticket, value } => {
-                self.core
-                    .replica
-                    .handle_read(&mut self.core.tickets, ticket, value);
+                if self.core.hybrid.read(ticket, &value, now) {
+                    self.lease_stamps();
+                } else {
+                    self.core
+                        .replica
+                        .handle_read(&mut self.core.tickets, ticket, value);
+                }
             }
             Completion::Written { ticket, durable } => {
                 if let Some(waiter) = self.catalogue_writes.remove(&ticket) {
                     self.catalogue_stored(waiter);
-                } else if !self.ring_stored(ticket) {
+                } else if !self.core.hybrid.written(ticket, true) && !self.ring_stored(ticket) {
                     self.core.replica.handle_written(ticket, durable);
                 }
             }
             Completion::Full { ticket } => {
                 self.core.event(Event::Refused { limit: "disk_full" });
-                if self.catalogue_writes.remove(&ticket).is_none() && !self.ring_not_stored(ticket)
+                if self.catalogue_writes.remove(&ticket).is_none()
+                    && !self.core.hybrid.written(ticket, false)
+                    && !self.ring_not_stored(ticket)
                 {
                     self.core.replica.handle_full(ticket);
                 }
@@ -464,6 +484,7 @@ impl Node {
         }
         if self.next_compare <= now.mono {
             self.core.expire_repairs();
+            self.lease_stamps();
             self.compare_catalogues(false);
         }
         self.pump();

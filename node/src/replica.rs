@@ -12,6 +12,7 @@
 //! Not decided here: who may ask, how many copies are enough, where a key lives.
 
 mod admission;
+mod answer;
 mod handover;
 mod recent;
 
@@ -24,16 +25,17 @@ use std::{
 use bytes::Bytes;
 use quorate_ring::NodeId;
 
-use self::recent::Recent;
+pub(crate) use self::answer::fetched;
+use self::{answer::refusal, recent::Recent};
 use crate::{
     causality::{
-        Container, Coordinated, Dot, Minter, ReceiveError, Rule, Write as VersionWrite, coordinate,
+        Container, Coordinated, Dot, Minter, Rule, Stamp, Write as VersionWrite, coordinate,
         receive,
     },
     healing::message::Place,
     identity::Identity,
     limits::Limits,
-    message::{BucketId, Message, ReplicaState, RpcId},
+    message::{BucketId, RpcId},
     store::{
         Command, Table, Ticket, Unreadable, Write,
         format::{self, Record},
@@ -137,6 +139,8 @@ pub(crate) struct Intent {
     pub(crate) base: Option<Container>,
     /// Live versions from which a write that replaces none of them is refused.
     pub(crate) siblings_max: usize,
+    /// Where the last write wins: the greatest stamp that is believed at present.
+    pub(crate) stamp_max: Option<Stamp>,
     /// Space runs out here: what brings new data is refused, a delete is not.
     pub(crate) disk_low: bool,
     /// Checked on the merged state just before minting.
@@ -398,7 +402,8 @@ impl Replica {
         self.tickets.insert(ticket, (Pending::Key, address, 0));
     }
 
-    fn refuse(&mut self, caller: Caller, address: Address, limit: &'static str) {
+    /// Answers that a limit is met, and does nothing.
+    pub(crate) fn refuse(&mut self, caller: Caller, address: Address, limit: &'static str) {
         let done = Done::Refused(Refusal::Limit(limit));
         self.done.push_back((caller, address, done));
     }
@@ -752,20 +757,6 @@ impl Replica {
     }
 }
 
-/// What a peer that asked is told.
-pub(crate) fn fetched(id: RpcId, held: &Held, replica: &Replica) -> Message {
-    let rebuilding = replica.identity.rebuilding;
-    let (state, suspect) = match held {
-        Held::Absent => (ReplicaState::Absent, rebuilding),
-        Held::Unreadable => (ReplicaState::Unreadable, true),
-        Held::Present(stored) => (
-            ReplicaState::Present(stored.bytes.clone()),
-            rebuilding || stored.record.suspect,
-        ),
-    };
-    Message::Fetched { id, state, suspect }
-}
-
 enum Waits {
     No,
     ForNextWrite,
@@ -775,13 +766,6 @@ enum Waits {
 fn next_ticket(tickets: &mut u64) -> Ticket {
     *tickets += 1;
     Ticket(*tickets)
-}
-
-fn refusal(error: &ReceiveError) -> Refusal {
-    match error {
-        ReceiveError::EqualDotsDiffer(_) => Refusal::EqualDotsDiffer,
-        ReceiveError::LeaseExhausted(_) => Refusal::Limit("epoch_lease"),
-    }
 }
 
 fn decode(address: &Address, bytes: Bytes) -> Held {

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::{
-    history::OpIndex,
+    history::{OpIndex, place},
     options::Options,
-    oracle::{Broken, Ruling, bounds, convergence, durability, idempotence, merkle, ring},
+    oracle::{Broken, Ruling, bounds, convergence, durability, idempotence, latest, merkle, ring},
     process::{Doom, Process},
     world::{Event, World},
 };
@@ -249,7 +249,16 @@ impl World {
             live.insert(key, found.collect());
         }
         let all: Vec<OpIndex> = live.values().flatten().copied().collect();
-        durability::at_the_end(&mut self.history, &all, self.now)?;
+        if self.options.lww {
+            let held = |key| {
+                let owner = self.layout.owners[place(key)][0];
+                self.record(owner, key)
+                    .and_then(|record| record.container.stamp())
+            };
+            latest::at_the_end(&self.history, held, self.now)?;
+        } else {
+            durability::at_the_end(&mut self.history, &all, self.now)?;
+        }
         idempotence::at_the_end(&mut self.history, &live, self.now)
     }
 

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use bytes::Bytes;
 use quorate_client::wire::Condition;
-use quorate_node::causality::Dot;
+use quorate_node::causality::{Dot, Stamp};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::oracle::session::Established;
@@ -106,6 +106,8 @@ pub struct Op {
     pub reuse: Reuse,
     /// The dots minted for it.
     pub dots: Vec<Dot>,
+    /// Where the last write wins: their stamps.
+    pub stamps: Vec<Stamp>,
     /// True once an acknowledged write is known to have replaced it.
     pub settled: bool,
     /// When the first acknowledged write whose author had seen it was acknowledged, and its `w`.

@@ -48,7 +48,16 @@ impl World {
             self.trace.line(self.now, format_args!("{name}: {event:?}"));
         }
         match event {
-            NodeEvent::Minted { key, dot, op, .. } => {
+            NodeEvent::Minted {
+                key,
+                dot,
+                op,
+                stamp,
+                ..
+            } => {
+                if let (Some(stamp), Some(index)) = (stamp, self.history.find_number(op.id)) {
+                    self.history.ops[index.at()].stamps.push(*stamp);
+                }
                 self.judge_minted(key, *dot, *op);
                 false
             }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_client::wire::BucketOptions;
 use quorate_node::{bucket::Catalogue, message::BucketId, store::format};
 use quorate_ring::{Member, NodeId, Partitions, Ring, Token};
 
-use crate::workload::BUCKET;
+use crate::options::{LWW_BUCKET, Options};
 
 const PARTITIONS: u32 = 64;
 const TOKEN_SEED: u32 = 0x5175;
@@ -29,17 +30,17 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of these keys on the first `members` of these nodes.
+    /// The layout of these keys on the first of these nodes.
     ///
     /// # Panics
     ///
     /// If the product cannot make a ring of the nodes.
     #[must_use]
-    pub fn new(names: &[String], members: usize, keys: &[Bytes], replicas: u8) -> Self {
-        let ring = found(&names[..members]);
-        let bucket = Catalogue::founding(ring.replicas_limit())
-            .find(BUCKET)
-            .expect("the default bucket exists from the start");
+    pub fn new(names: &[String], options: &Options, keys: &[Bytes]) -> Self {
+        let ring = found(&names[..options.nodes]);
+        let bucket = catalogue(&ring)
+            .find(options.bucket())
+            .expect("both buckets exist from the start");
         let mut layout = Self {
             bucket: bucket.id,
             names: names.to_vec(),
@@ -49,16 +50,16 @@ impl Layout {
             ring: Arc::new(ring),
         };
         for key in keys {
-            layout.place(key, replicas);
+            layout.place(key, options);
         }
         layout
     }
 
-    fn place(&mut self, key: &Bytes, replicas: u8) {
-        let token = Token::of(self.ring.seed(), BUCKET, key);
+    fn place(&mut self, key: &Bytes, options: &Options) {
+        let token = Token::of(self.ring.seed(), options.bucket(), key);
         let preference = self.ring.preference(token);
         let owners: Vec<usize> = preference
-            .owners(usize::from(replicas))
+            .owners(usize::from(options.replicas))
             .iter()
             .map(|id| self.index(*id))
             .collect();
@@ -103,6 +104,26 @@ impl Layout {
     pub fn ring(&self) -> Arc<Ring> {
         Arc::clone(&self.ring)
     }
+}
+
+/// The buckets of every run: the default one, and one in which the last write wins.
+///
+/// # Panics
+///
+/// If the product refuses to make it.
+#[must_use]
+pub fn catalogue(ring: &Ring) -> Catalogue {
+    let mut catalogue = Catalogue::founding(ring.replicas_limit());
+    let options = BucketOptions {
+        mode: Some("lww".to_owned()),
+        ..BucketOptions::default()
+    };
+    let most = ring.replicas_max();
+    let author = NodeId::of_name("n1");
+    catalogue
+        .create(author, LWW_BUCKET, &options, most)
+        .expect("a bucket of that name and mode can be made");
+    catalogue
 }
 
 fn found(names: &[String]) -> Ring {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use quorate_node::limits::Limits;
+use quorate_node::{bucket::DEFAULT_BUCKET, limits::Limits};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::rng::{Rng, nanos};
@@ -267,11 +267,16 @@ pub struct Options {
     pub limits: Limits,
     /// How far all wall clocks are from the usual hour; no outcome may depend on it.
     pub wall_shift_ms: i64,
+    /// Whether the last write wins in the bucket that clients use.
+    pub lww: bool,
     /// Classes that no seed has by itself.
     pub extras: Extras,
     /// Faults that are drawn and not carried out.
     pub muted: Vec<&'static str>,
 }
+
+/// The bucket in which the last write wins.
+pub const LWW_BUCKET: &str = "latest";
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
@@ -313,7 +318,14 @@ impl Options {
         options.workload.value_max = *rng.pick(&[32, 32, 100, 100, 300, 1_000, 4_000]);
         options.workload.gets = *rng.pick(&[200_000, 500_000, 500_000, 700_000]);
         options.workload.contextual = *rng.pick(&[500_000, 800_000, 950_000, 950_000]);
+        options.lww = Rng::new(seed, 0x0905).chance(120_000);
         options
+    }
+
+    /// The bucket that clients use.
+    #[must_use]
+    pub const fn bucket(&self) -> &'static str {
+        if self.lww { LWW_BUCKET } else { DEFAULT_BUCKET }
     }
 
     fn second_generation(seed: u64) -> Self {
@@ -402,6 +414,7 @@ impl Options {
             },
             limits: Limits::default(),
             wall_shift_ms: 0,
+            lww: false,
             extras: Extras::NONE,
             muted: Vec::new(),
         }

@@ -22,6 +22,7 @@ use quorate_ring::{BadRing, Member, NodeId, NodeUuid, Ring};
 use crate::{
     clock::Clock,
     disk::Disk,
+    layout,
     options::{Options, TreeOptions},
     oracle::bounds::Level,
     rng::Rng,
@@ -138,6 +139,7 @@ impl Process {
         self.disk.commit_now(Command::Write { ticket, writes });
         let read = |key| Ok::<_, BadRing>(self.disk.synced(Table::Meta, key));
         let stored_ring = StoredRing::read(read).expect("what this disk says of the ring is sound");
+        let founding = || run.lww.then(|| layout::catalogue(ring).to_bytes());
         let options = NodeOptions {
             me: self.id,
             ring: Arc::clone(ring),
@@ -146,7 +148,10 @@ impl Process {
             cluster_name: "simulated".to_owned(),
             context_key: ContextKey::new(CONTEXT_SECRET),
             identity,
-            catalogue: self.disk.synced(Table::Meta, META_CATALOGUE_KEY),
+            catalogue: self
+                .disk
+                .synced(Table::Meta, META_CATALOGUE_KEY)
+                .or_else(founding),
             durable_writes: true,
             limits: limits(run),
             gossip: GossipConfig::lan(),

@@ -20,8 +20,6 @@ use crate::{
     rng::{Rng, nanos},
 };
 
-/// The bucket that exists from the start.
-pub const BUCKET: &str = "default";
 const R_DEFAULT: u8 = 2;
 const W_DEFAULT: u8 = 2;
 const ATTEMPTS_MAX: u32 = 4;
@@ -116,6 +114,7 @@ pub struct Workload {
     options: WorkloadOptions,
     nodes: usize,
     replicas: u8,
+    bucket: &'static str,
     keys: Vec<Bytes>,
     contexts: Vec<BTreeMap<u32, Seen>>,
     waiting: BTreeMap<u64, Attempt>,
@@ -137,6 +136,7 @@ impl Workload {
             contexts: vec![BTreeMap::new(); work.clients],
             nodes: options.nodes + options.spare,
             replicas: options.replicas,
+            bucket: options.bucket(),
             options: work,
             keys,
             waiting: BTreeMap::new(),
@@ -285,7 +285,7 @@ impl Workload {
             op.reuse = Reuse::Tried;
         }
         let request = Request::Put(WriteRequest {
-            bucket: BUCKET.to_owned(),
+            bucket: self.bucket.to_owned(),
             key: self.key(op.key),
             value: Some(Bytes::from_static(b"another value under the same id")),
             w: (op.w != W_DEFAULT).then_some(op.w),
@@ -322,7 +322,7 @@ impl Workload {
     pub fn get(&mut self, client: usize, read: Read, r: Option<u8>) -> Attempt {
         let timeout_ms = self.timeout_ms();
         let request = Request::Get(GetRequest {
-            bucket: BUCKET.to_owned(),
+            bucket: self.bucket.to_owned(),
             key: self.key(read.key),
             r,
             pr: None,
@@ -343,7 +343,7 @@ impl Workload {
             op.outcome = Outcome::Unknown;
         }
         let write = WriteRequest {
-            bucket: BUCKET.to_owned(),
+            bucket: self.bucket.to_owned(),
             key: self.key(op.key),
             value: op.value.clone(),
             context: context(op),
@@ -524,6 +524,7 @@ impl Op {
             outcome: Outcome::Unknown,
             reuse: Reuse::No,
             dots: Vec::new(),
+            stamps: Vec::new(),
             settled: false,
             replaced: None,
             visited: 0,

@@ -160,13 +160,16 @@ impl World {
         let workload = Workload::new(&options);
         let count = options.nodes + options.spare;
         let names: Vec<String> = (1..=count).map(|node| format!("n{node}")).collect();
-        let layout = Layout::new(&names, options.nodes, workload.keys(), options.replicas);
+        let layout = Layout::new(&names, &options, workload.keys());
         let interval = options.ring_interval.unwrap_or(0);
         let processes: Vec<Process> = names
             .iter()
             .map(|name| {
                 let drift = rng.below(500);
-                let offset = skew(&mut rng, &options) + options.wall_shift_ms;
+                let skew = skew(&mut rng, &options);
+                // Where time matters, only a few clocks may be wrong.
+                let right = options.lww && *name != names[0];
+                let offset = if right { 0 } else { skew } + options.wall_shift_ms;
                 let clock = Clock::new(drift, offset);
                 let disk = Disk::new(options.disk.clone(), Rng::new(rng.word(), 1));
                 Process::new(name.clone(), clock, disk, Rng::new(rng.word(), 2))
@@ -188,7 +191,7 @@ impl World {
                 .collect(),
             network: Network::new(count, options.net.clone(), options.seed),
             history: History::new(keys),
-            session: Session::new(keys, options.replicas),
+            session: Session::new(keys, options.replicas, options.lww),
             causality: Causality::default(),
             nemesis: Nemesis::new(&options),
             trace: Trace::new(print),

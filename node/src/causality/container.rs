@@ -8,6 +8,11 @@
 //! under two dots, and whoever replaced one of them has replaced the other. An id belongs either
 //! to a live version or to `recent`, never to both.
 //!
+//! Where the last write wins, versions bear stamps, and of several the one with the greatest
+//! (stamp, dot) is left. A clock that covers a dot then belongs to a state whose stamp is at least
+//! that dot's, since a write is stamped above all that it has seen: so here too the state with the
+//! greater clock is the later one, and clocks never decide between concurrent writes.
+//!
 //! Not decided here: who mints dots, see [`super::coordinate`].
 
 use std::{cmp::Ordering, mem};
@@ -18,6 +23,7 @@ use super::{
     clock::Clock,
     context::Context,
     dot::{Dot, OpId},
+    stamp::Stamp,
 };
 
 /// Ids of superseded operations kept per key. More in one window only means that a very late
@@ -40,6 +46,8 @@ pub struct Sibling {
     pub written_at_ms: u64,
     /// Hidden from this unix millisecond on.
     pub expires_at_ms: Option<u64>,
+    /// In buckets where the last write wins: which one is the last.
+    pub stamp: Option<Stamp>,
 }
 
 impl Sibling {
@@ -179,7 +187,14 @@ impl Container {
     #[must_use]
     pub fn context(&self) -> Context {
         let seen = self.siblings.iter().map(|(_, sibling)| sibling.op);
-        Context::new(self.clock.clone(), seen.collect())
+        Context::new(self.clock.clone(), seen.collect()).with_stamp(self.stamp())
+    }
+
+    /// The greatest stamp of a version; none where versions bear none.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        let stamps = self.siblings.iter().map(|(_, sibling)| sibling.stamp);
+        stamps.max().flatten()
     }
 
     /// The same knowledge with every value replaced by an empty one, for listings.
@@ -206,10 +221,40 @@ impl Container {
             return Err(EqualDotsDiffer { dot });
         }
         let mut gone = Vec::new();
-        let mut changed = self.sync_siblings(other, &mut gone);
+        let stamped = self.stamp().or_else(|| other.stamp()).is_some();
+        let mut changed = if stamped {
+            self.sync_latest(other, &mut gone)
+        } else {
+            self.sync_siblings(other, &mut gone)
+        };
         changed |= self.clock.join(&other.clock);
         changed |= self.sync_recent(&other.recent, &gone);
         Ok(changed)
+    }
+
+    /// Merges the versions where the last write wins; those that die are added to `gone`.
+    fn sync_latest(&mut self, other: &Self, gone: &mut Vec<RecentOp>) -> bool {
+        let before = self.siblings.clone();
+        let held = |dot: &Dot| before.iter().any(|(held, _)| held == dot);
+        let new = other.siblings.iter().filter(|(dot, _)| !held(dot));
+        self.siblings.extend(new.cloned());
+        gone.extend(self.keep_latest());
+        self.siblings.len() != before.len() || !self.siblings.iter().all(|(dot, _)| held(dot))
+    }
+
+    /// Lets go of all versions but the last one; says which operations they were of.
+    fn keep_latest(&mut self) -> Vec<RecentOp> {
+        let order = |(dot, sibling): &(Dot, Sibling)| (sibling.stamp, *dot);
+        let Some(last) = self.siblings.iter().map(order).max() else {
+            return Vec::new();
+        };
+        let (kept, gone): (Vec<_>, Vec<_>) = mem::take(&mut self.siblings)
+            .into_iter()
+            .partition(|version| order(version) == last);
+        self.siblings = kept;
+        let gone = gone.iter();
+        gone.map(|(_, sibling)| superseded(sibling, sibling.written_at_ms))
+            .collect()
     }
 
     /// The first dot both hold with different content.
@@ -285,8 +330,21 @@ impl Container {
                 changed |= self.remember(*known);
             }
         }
+        if self.stamp().is_some() {
+            changed |= self.recall_live();
+        }
         self.forget_oldest();
         changed
+    }
+
+    /// Forgets that an operation was superseded if its version is the last one after all: it was
+    /// coordinated twice. True if there was one.
+    fn recall_live(&mut self) -> bool {
+        let before = self.recent.len();
+        let live = &self.siblings;
+        let superseded = |op: OpId| live.iter().all(|(_, sibling)| sibling.op != op);
+        self.recent.retain(|known| superseded(known.op));
+        self.recent.len() != before
     }
 
     fn merge_recent(&mut self, theirs: &[RecentOp]) -> bool {
@@ -364,6 +422,18 @@ impl Container {
         self.clock.insert(dot);
         let index = self.siblings.partition_point(|(held, _)| *held < dot);
         self.siblings.insert(index, (dot, sibling));
+    }
+
+    /// Adds a version under a dot that was never used and lets go of all others: its stamp is
+    /// above theirs.
+    pub(super) fn add_latest(&mut self, dot: Dot, sibling: Sibling, now_ms: u64) {
+        self.add(dot, sibling);
+        for mut known in self.keep_latest() {
+            known.at_ms = now_ms;
+            self.remember(known);
+        }
+        self.recall_live();
+        self.forget_oldest();
     }
 
     /// Covers a dot that names no version.

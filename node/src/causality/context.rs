@@ -15,6 +15,7 @@ use super::{
     clock::Clock,
     codec::{self, Malformed, Reader},
     dot::OpId,
+    stamp::Stamp,
 };
 
 /// Operation ids carried at most. Beyond it a duplicate of a retried write can outlive the write
@@ -22,6 +23,8 @@ use super::{
 pub const SEEN_MAX: usize = 128;
 
 const FORMAT: u8 = 1;
+/// With a stamp at its end.
+const FORMAT_STAMPED: u8 = 2;
 const MAC_BYTES: usize = 16;
 const OP_BYTES: usize = 24;
 
@@ -33,6 +36,8 @@ pub struct Context {
     pub clock: Clock,
     /// The operations behind those versions, in ascending order, each once.
     pub seen: Vec<OpId>,
+    /// Where the last write wins: the stamp of what the writer was shown.
+    pub stamp: Option<Stamp>,
 }
 
 /// Why a context was refused.
@@ -42,7 +47,7 @@ pub enum BadContext {
     #[error("the context belongs to another key")]
     OtherKey,
     /// It is of a format this release does not know.
-    #[error("the context has format {0}; this release knows {FORMAT}")]
+    #[error("the context has format {0}; this release knows {FORMAT_STAMPED}")]
     UnknownFormat(u8),
     /// It was not made by this cluster for this bucket and key, or was changed since.
     #[error("the context is damaged, forged, or of another cluster or bucket")]
@@ -56,7 +61,14 @@ impl Context {
         seen.sort_unstable();
         seen.dedup();
         seen.truncate(SEEN_MAX);
-        Self { clock, seen }
+        let stamp = None;
+        Self { clock, seen, stamp }
+    }
+
+    /// The same with a stamp.
+    #[must_use]
+    pub fn with_stamp(self, stamp: Option<Stamp>) -> Self {
+        Self { stamp, ..self }
     }
 
     /// True if the writer had seen nothing.
@@ -95,15 +107,19 @@ impl ContextKey {
     #[must_use]
     pub fn seal(&self, cluster: u128, bucket: u64, key: &[u8], context: &Context) -> Bytes {
         let clock_bytes = codec::clock_bytes(&context.clock);
-        let bytes = 1 + 8 + clock_bytes + 10 + context.seen.len() * OP_BYTES + MAC_BYTES;
+        let bytes = 1 + 8 + clock_bytes + 10 + 8 + context.seen.len() * OP_BYTES + MAC_BYTES;
         let mut out = BytesMut::with_capacity(bytes);
-        out.put_u8(FORMAT);
+        let stamped = context.stamp.is_some();
+        out.put_u8(if stamped { FORMAT_STAMPED } else { FORMAT });
         out.put_u64_le(xxh3_64(key));
         codec::put_clock(&mut out, &context.clock);
         codec::put_count(&mut out, context.seen.len());
         for op in &context.seen {
             out.put_u64_le(op.principal);
             out.put_u128_le(op.id);
+        }
+        if let Some(stamp) = context.stamp {
+            out.put_u64_le(stamp.get());
         }
         let mac = self.mac(cluster, bucket, key, &out);
         out.put_slice(&mac);
@@ -126,11 +142,12 @@ impl ContextKey {
             .split_last_chunk::<MAC_BYTES>()
             .ok_or(BadContext::NotOurs)?;
         let mut reader = Reader::new(body);
-        match reader.byte() {
-            Ok(FORMAT) => {}
+        let stamped = match reader.byte() {
+            Ok(FORMAT) => false,
+            Ok(FORMAT_STAMPED) => true,
             Ok(other) => return Err(BadContext::UnknownFormat(other)),
             Err(Malformed) => return Err(BadContext::NotOurs),
-        }
+        };
         if !same(&self.mac(cluster, bucket, key, body), mac) {
             // Only now worth a better word: the hash is no secret, and no proof either.
             let hash = reader.array().map(u64::from_le_bytes);
@@ -139,7 +156,7 @@ impl ContextKey {
                 Ok(_) | Err(Malformed) => Err(BadContext::NotOurs),
             };
         }
-        read_body(reader).map_err(|Malformed| BadContext::NotOurs)
+        read_body(reader, stamped).map_err(|Malformed| BadContext::NotOurs)
     }
 
     fn mac(&self, cluster: u128, bucket: u64, key: &[u8], body: &[u8]) -> [u8; MAC_BYTES] {
@@ -158,7 +175,7 @@ impl ContextKey {
     }
 }
 
-fn read_body(mut reader: Reader<'_>) -> Result<Context, Malformed> {
+fn read_body(mut reader: Reader<'_>, stamped: bool) -> Result<Context, Malformed> {
     reader.array::<8>()?;
     let clock = reader.clock()?;
     let count = reader.count(OP_BYTES)?;
@@ -169,8 +186,13 @@ fn read_body(mut reader: Reader<'_>) -> Result<Context, Malformed> {
             id: u128::from_le_bytes(reader.array()?),
         });
     }
+    let stamp = if stamped {
+        Some(Stamp::new(u64::from_le_bytes(reader.array()?)))
+    } else {
+        None
+    };
     reader.end()?;
-    Ok(Context { clock, seen })
+    Ok(Context { clock, seen, stamp })
 }
 
 /// Compares without telling, by the time it takes, where the first difference is.

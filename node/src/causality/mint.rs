@@ -15,6 +15,7 @@ use super::{
     context::Context,
     dot::{Actor, Dot, OpId},
     rules::{self, Rule},
+    stamp::Stamp,
 };
 
 /// Epochs leased at once; one durable write for so many new keys.
@@ -127,6 +128,8 @@ pub struct Write {
     pub written_at_ms: u64,
     /// When the value ceases to be visible.
     pub expires_at_ms: Option<u64>,
+    /// Where the last write wins: the least stamp it may get.
+    pub stamp: Option<Stamp>,
     /// Unix milliseconds now; decides only which operation ids are forgotten.
     pub now_ms: u64,
 }
@@ -184,6 +187,12 @@ pub fn coordinate_under(
         Err(LeaseExhausted) => return Coordinated::LeaseExhausted,
     };
     let mut container = local.cloned().unwrap_or_default();
+    // Above everything that this state and the writer have seen.
+    let before = container.stamp().max(write.context.stamp);
+    let least = before.map(Stamp::next);
+    let stamp = write
+        .stamp
+        .map(|stamp| least.map_or(stamp, |least| least.max(stamp)));
     container.discard(&write.context, write.now_ms);
     let dot = fresh.unwrap_or_else(|| next(container.clock(), minter.uuid));
     let sibling = Sibling {
@@ -192,8 +201,13 @@ pub fn coordinate_under(
         request_hash: write.request_hash,
         written_at_ms: write.written_at_ms,
         expires_at_ms: write.expires_at_ms,
+        stamp,
     };
-    container.add(dot, sibling);
+    if stamp.is_some() {
+        container.add_latest(dot, sibling, write.now_ms);
+    } else {
+        container.add(dot, sibling);
+    }
     Coordinated::Minted {
         dot,
         container,

@@ -12,7 +12,8 @@
 //!
 //! Not decided here: where copies live, when they are durable, what the time is, who may write.
 //! Time enters only to be shown to people, to hide expired values and to forget old operation
-//! ids; it never orders versions.
+//! ids; it never orders versions, except in buckets whose owner chose that the last write wins
+//! ([`Stamp`]).
 
 mod clock;
 pub(crate) mod codec;
@@ -21,6 +22,7 @@ mod context;
 mod dot;
 mod mint;
 pub mod rules;
+mod stamp;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -33,3 +35,4 @@ pub use mint::{
     coordinate_under, receive, receive_under,
 };
 pub use rules::Rule;
+pub use stamp::Stamp;

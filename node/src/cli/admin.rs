@@ -70,7 +70,7 @@ pub(crate) struct Settings {
     /// Whether fallbacks may stand in for primaries.
     #[arg(long)]
     sloppy: Option<bool>,
-    /// siblings or lww.
+    /// siblings, or lww: the last write wins, and concurrent ones are lost.
     #[arg(long)]
     mode: Option<String>,
     /// Default time to live; 0s means for ever.

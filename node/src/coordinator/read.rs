@@ -227,6 +227,9 @@ impl ReadOp {
                 let rebuilding = core.replica.identity().rebuilding;
                 match held {
                     Held::Absent => self.took(core, me, None, !rebuilding),
+                    Held::Present(stored) if is_too_far_ahead(core, &stored.record) => {
+                        self.failed(core, me)
+                    }
                     Held::Present(stored) => {
                         let suspect = stored.record.suspect;
                         self.own_suspect |= suspect;
@@ -265,6 +268,7 @@ impl ReadOp {
                     return self.took(core, from, Some(stored), !suspect);
                 }
                 match format::decode(self.address.bucket.0, &self.address.key, &bytes) {
+                    Ok(record) if is_too_far_ahead(core, &record) => self.failed(core, from),
                     Ok(record) => {
                         let stored = Arc::new(Stored { record, bytes });
                         self.took(core, from, Some(stored), !suspect)
@@ -587,6 +591,18 @@ impl ReadOp {
             answered: u8::try_from(self.counted()).unwrap_or(u8::MAX),
         }
     }
+}
+
+/// True if the record bears a stamp that nobody believes, so that it must not win.
+fn is_too_far_ahead(core: &mut Core, record: &Record) -> bool {
+    let stamp = record.container.stamp();
+    let refused = stamp.is_some_and(|stamp| core.hybrid.refuses(stamp, core.now));
+    if refused {
+        core.event(Event::Refused {
+            limit: "clock_skew",
+        });
+    }
+    refused
 }
 
 /// True if two states have the same versions and the same clock.

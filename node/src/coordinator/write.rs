@@ -24,6 +24,7 @@ use crate::{
     causality::{Container, Context, Dot, OpId, Sibling, Write as VersionWrite},
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
+    hybrid,
     message::{Class, RpcId, Verdict},
     replica::{Address, Done, Intent, Job, OpKey, Precondition, Refusal, Stored},
 };
@@ -137,6 +138,14 @@ impl WriteOp {
 
     fn mint(&mut self, core: &mut Core, base: Option<Container>) {
         self.phase = Phase::Minting;
+        let lww = self.plan.bucket.is_lww();
+        let stamp = match lww.then(|| core.stamp()).transpose() {
+            Ok(stamp) => stamp,
+            Err(limit) => {
+                let refused = Done::Refused(Refusal::Limit(limit));
+                return core.notices.push_back((self.key, Notice::Local(refused)));
+            }
+        };
         let plan = &self.plan;
         let write = VersionWrite {
             op: plan.op,
@@ -145,12 +154,14 @@ impl WriteOp {
             value: plan.value.clone(),
             written_at_ms: core.now.wall_ms,
             expires_at_ms: plan.expires_at_ms,
+            stamp,
             now_ms: core.now.wall_ms,
         };
         let intent = Intent {
             write,
             base,
             siblings_max: plan.bucket.info.siblings_max as usize,
+            stamp_max: lww.then(|| core.hybrid.stamp_max(core.now)),
             disk_low: core.disk_low,
             precondition: plan.precondition.clone(),
         };
@@ -185,6 +196,7 @@ impl WriteOp {
                         key: self.plan.address.key.clone(),
                         dot,
                         op: self.plan.op,
+                        stamp: stored.record.container.stamp(),
                         rule,
                     });
                 }
@@ -419,7 +431,10 @@ impl WriteOp {
         let key = Core::show_key(&self.plan.address.key);
         let (code, message) = match refusal {
             Refusal::Limit(limit) => {
-                let message = format!("limit {limit} is reached; nothing was applied, try later");
+                let message = hybrid::explain(limit).map_or_else(
+                    || format!("limit {limit} is reached; nothing was applied, try later"),
+                    |why| format!("{why}; nothing was applied, try later"),
+                );
                 return ErrorBody::overloaded(limit, message);
             }
             Refusal::OpIdReused => (

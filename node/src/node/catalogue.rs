@@ -88,6 +88,7 @@ impl Node {
     }
 
     pub(super) fn catalogue_stored(&mut self, waiter: CatalogueWaiter) {
+        self.lease_stamps();
         match waiter {
             CatalogueWaiter::Nobody => {}
             CatalogueWaiter::Peer(node, id) => {

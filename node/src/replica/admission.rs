@@ -15,6 +15,12 @@ pub(super) fn check(local: Option<&Container>, intent: &Intent) -> Result<(), Re
     if intent.disk_low && intent.write.value.is_some() {
         return Err(Refusal::Limit("disk_full"));
     }
+    let stamp = local
+        .and_then(Container::stamp)
+        .max(intent.write.context.stamp);
+    if intent.stamp_max.is_some_and(|most| Some(most) <= stamp) {
+        return Err(Refusal::Limit("clock_skew"));
+    }
     let Some(local) = local else {
         return match intent.precondition {
             Precondition::Match => Err(Refusal::PreconditionFailed),
@@ -25,6 +31,8 @@ pub(super) fn check(local: Option<&Container>, intent: &Intent) -> Result<(), Re
     let mut dots = local.siblings().map(|(dot, _)| dot);
     let replaces = dots.clone().any(|dot| clock.covers(dot));
     let count = dots.clone().count();
+    // Where the last write wins there is only one.
+    let replaces = replaces || intent.stamp_max.is_some();
     if intent.siblings_max <= count && !replaces {
         return Err(Refusal::TooManySiblings(count));
     }
@@ -45,13 +53,17 @@ pub(super) fn check(local: Option<&Container>, intent: &Intent) -> Result<(), Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::causality::tests::sample::{minter, put, write};
+    use crate::causality::{
+        Stamp,
+        tests::sample::{minter, put, write},
+    };
 
     fn intent(id: u128, value: Option<&str>, disk_low: bool, siblings_max: usize) -> Intent {
         Intent {
             write: write(id, value),
             base: None,
             siblings_max,
+            stamp_max: None,
             disk_low,
             precondition: Precondition::None,
         }
@@ -69,6 +81,25 @@ mod tests {
     fn a_write_done_already_is_answered_however_little_space_there_is() {
         let done = put(None, &mut minter(1), 1, &[], Some("milk"));
         check(Some(&done), &intent(1, Some("milk"), true, 1)).unwrap();
+    }
+
+    #[test]
+    fn no_write_is_stamped_above_what_is_not_believed() {
+        let mut doomed = intent(1, Some("milk"), false, 1);
+        doomed.write.context.stamp = Some(Stamp::at_ms(5));
+        doomed.stamp_max = Some(Stamp::at_ms(6));
+        check(None, &doomed).unwrap();
+        doomed.stamp_max = Some(Stamp::at_ms(5));
+        let refused = check(None, &doomed).unwrap_err();
+        assert_eq!(refused, Refusal::Limit("clock_skew"));
+    }
+
+    #[test]
+    fn where_the_last_write_wins_one_version_is_not_too_many() {
+        let one = put(None, &mut minter(1), 1, &[], Some("milk"));
+        let mut second = intent(2, Some("eggs"), false, 1);
+        second.stamp_max = Some(Stamp::at_ms(6));
+        check(Some(&one), &second).unwrap();
     }
 
     #[test]

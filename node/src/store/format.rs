@@ -14,7 +14,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::causality::{
-    Actor, Clock, Container, Dot, OpId, RecentOp, Sibling,
+    Actor, Clock, Container, Dot, OpId, RecentOp, Sibling, Stamp,
     codec::{self, Malformed, Reader},
 };
 
@@ -26,6 +26,7 @@ const HEADER_BYTES: usize = 7;
 const FLAG_SUSPECT: u8 = 1;
 const HAS_VALUE: u8 = 1;
 const HAS_EXPIRY: u8 = 2;
+const HAS_STAMP: u8 = 4;
 /// Least and most bytes of a version, its value apart.
 const SIBLING_BYTES_MIN: usize = 36;
 /// What a version mostly takes, its value apart.
@@ -134,13 +135,21 @@ fn put_sibling(out: &mut BytesMut, clock: &Clock, dot: Dot, sibling: &Sibling) {
     } else {
         0
     };
-    out.put_u8(value | expiry);
+    let stamp = if sibling.stamp.is_some() {
+        HAS_STAMP
+    } else {
+        0
+    };
+    out.put_u8(value | expiry | stamp);
     out.put_u64_le(sibling.op.principal);
     out.put_u128_le(sibling.op.id);
     out.put_u64_le(sibling.request_hash);
     codec::put_varint(out, sibling.written_at_ms);
     if let Some(at) = sibling.expires_at_ms {
         codec::put_varint(out, at);
+    }
+    if let Some(stamp) = sibling.stamp {
+        out.put_u64_le(stamp.get());
     }
     if let Some(value) = &sibling.value {
         codec::put_count(out, value.len());
@@ -225,7 +234,7 @@ fn read_siblings(
         let (actor, _): (Actor, u64) = *clock.entries().get(index).ok_or(Malformed)?;
         let n = reader.varint()?;
         let flags = reader.byte()?;
-        if flags & !(HAS_VALUE | HAS_EXPIRY) != 0 {
+        if flags & !(HAS_VALUE | HAS_EXPIRY | HAS_STAMP) != 0 {
             return Err(Malformed);
         }
         let op = OpId {
@@ -236,6 +245,11 @@ fn read_siblings(
         let written_at_ms = reader.varint()?;
         let has_expiry = flags & HAS_EXPIRY != 0;
         let expires_at_ms = has_expiry.then(|| reader.varint()).transpose()?;
+        let stamp = if flags & HAS_STAMP != 0 {
+            Some(Stamp::new(u64::from_le_bytes(reader.array()?)))
+        } else {
+            None
+        };
         let value = if flags & HAS_VALUE != 0 {
             let length = reader.count(1)?;
             Some(bytes.slice_ref(reader.slice(length)?))
@@ -248,6 +262,7 @@ fn read_siblings(
             request_hash,
             written_at_ms,
             expires_at_ms,
+            stamp,
         };
         siblings.push((Dot { actor, n }, sibling));
     }

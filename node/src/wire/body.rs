@@ -183,6 +183,8 @@ struct StatusReport<'a> {
     status: &'a NodeStatus,
     #[serde(skip_serializing_if = "Option::is_none", with = "serde_bytes")]
     catalogue: Option<&'a [u8]>,
+    #[serde(skip_serializing_if = "is_zero")]
+    wall_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +192,8 @@ struct StatusReportOwned {
     status: NodeStatus,
     #[serde(default)]
     catalogue: Option<Bytes>,
+    #[serde(default)]
+    wall_ms: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -247,8 +251,8 @@ pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), Encode
         Members MEMBERS { members } => Members { members };
         CatalogueStored CATALOGUE_STORED { hash } => CatalogueStored { hash: *hash };
         Status STATUS { catalogue_hash } => Status { catalogue_hash: *catalogue_hash };
-        StatusReport STATUS_REPORT { status, catalogue } => StatusReport {
-            status, catalogue: catalogue.as_deref(),
+        StatusReport STATUS_REPORT { status, catalogue, wall_ms } => StatusReport {
+            status, catalogue: catalogue.as_deref(), wall_ms: *wall_ms,
         };
     }
 }
@@ -383,6 +387,7 @@ fn decode_rare(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeErr
                 id,
                 status: body.status,
                 catalogue: body.catalogue,
+                wall_ms: body.wall_ms,
             }
         }
         _ => match tree::decode(kind, frame) {

@@ -100,6 +100,7 @@ fn rare() -> Vec<Message> {
             ..NodeStatus::default()
         },
         catalogue,
+        wall_ms: 0,
     };
     vec![
         Message::Forward {

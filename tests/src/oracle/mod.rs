@@ -11,6 +11,7 @@ pub mod contexts;
 pub mod convergence;
 pub mod durability;
 pub mod idempotence;
+pub mod latest;
 pub mod merkle;
 pub mod outcome;
 pub mod phantom;

@@ -8,7 +8,9 @@
 //! For every key the oracle keeps its *front*: the established writes that no acknowledged write is
 //! known to have replaced. A read takes a copy along when it starts.
 
-use super::{Broken, Listing, Ruling};
+use quorate_node::causality::Stamp;
+
+use super::{Broken, Listing, Ruling, latest::Latest};
 use crate::history::{History, OpIndex, place};
 
 const PROMISE: &str = "session (P3, P4)";
@@ -31,6 +33,8 @@ pub struct Session {
     fronts: Vec<Vec<Established>>,
     /// Per key: when one of its replicas last lost it without knowing.
     lost_at: Vec<Option<u64>>,
+    /// The other yardstick, where the last write wins.
+    pub latest: Option<Latest>,
 }
 
 /// A read on its way.
@@ -44,16 +48,19 @@ pub struct Read {
     pub started: u64,
     /// The front at that time.
     pub front: Vec<Established>,
+    /// Where the last write wins: what has to be reached.
+    pub latest: Vec<(Stamp, Established)>,
 }
 
 impl Session {
     /// For this many keys with `n` replicas each.
     #[must_use]
-    pub fn new(keys: usize, n: u8) -> Self {
+    pub fn new(keys: usize, n: u8, lww: bool) -> Self {
         Self {
             n,
             fronts: vec![Vec::new(); keys],
             lost_at: vec![None; keys],
+            latest: lww.then(|| Latest::new(keys)),
         }
     }
 
@@ -65,6 +72,10 @@ impl Session {
             r,
             started,
             front: self.fronts[place(key)].clone(),
+            latest: self
+                .latest
+                .as_ref()
+                .map_or_else(Vec::new, |latest| latest.front(key)),
         }
     }
 
@@ -94,6 +105,9 @@ impl Session {
 
     /// A write was acknowledged, or returned by a read that establishes it.
     pub fn established(&mut self, history: &mut History, index: OpIndex, w: u8, at: u64) {
+        if let Some(latest) = &mut self.latest {
+            return latest.established(history, index, w, at);
+        }
         let key = history.op(index).key;
         let lost_at = self.lost_at[place(key)];
         let front = &mut self.fronts[place(key)];
@@ -147,6 +161,9 @@ impl Session {
         listing: &Listing,
         shown: &[OpIndex],
     ) -> Ruling {
+        if self.latest.is_some() {
+            return Latest::answered(history, self, read, listing, shown);
+        }
         if self.is_moot(read) {
             return Ok(());
         }

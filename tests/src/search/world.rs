@@ -353,6 +353,7 @@ fn request(write: usize, context: Context) -> Write {
         value: Some(Bytes::from_static(b"v")),
         written_at_ms: 0,
         expires_at_ms: None,
+        stamp: None,
         now_ms: 0,
     }
 }

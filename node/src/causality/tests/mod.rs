@@ -2,6 +2,7 @@
 
 mod contexts;
 mod examples;
+mod latest;
 mod laws;
 mod leases;
 mod model;

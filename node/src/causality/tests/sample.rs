@@ -40,6 +40,7 @@ pub(crate) fn write(id: u128, value: Option<&str>) -> Write {
         value,
         written_at_ms: NOW_MS,
         expires_at_ms: None,
+        stamp: None,
         now_ms: NOW_MS,
     }
 }
@@ -100,6 +101,7 @@ fn sibling() -> impl Strategy<Value = Sibling> {
         request_hash,
         written_at_ms: times.0,
         expires_at_ms: times.1,
+        stamp: None,
     })
 }
 

@@ -12,7 +12,7 @@ use quorate_ring::NodeId;
 use xxhash_rust::xxh3::xxh3_64_with_secret;
 
 use crate::{
-    causality::{Container, ContextKey, codec},
+    causality::{Container, ContextKey, Stamp, codec},
     replica::Held,
 };
 
@@ -78,6 +78,7 @@ impl Hasher {
             out.put_u64_le(sibling.request_hash);
             out.put_u64_le(sibling.written_at_ms);
             out.put_u64_le(sibling.expires_at_ms.map_or(0, |at| at.saturating_add(1)));
+            out.put_u64_le(sibling.stamp.map_or(0, Stamp::get));
             out.put_u64_le(value.map_or(u64::MAX, |value| value.len() as u64));
             match value {
                 Some(value) if value.len() <= INLINE_MAX => out.put_slice(value),

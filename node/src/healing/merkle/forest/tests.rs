@@ -38,6 +38,7 @@ fn record(n: u64) -> Record {
         request_hash: 1,
         written_at_ms: 1,
         expires_at_ms: None,
+        stamp: None,
     };
     let mut clock = Clock::new();
     clock.insert(dot);

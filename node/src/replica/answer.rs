@@ -1,0 +1,29 @@
+//! What the replica's findings are called outside: to a peer that asked what is held, and when a
+//! state was not merged.
+
+use super::{Held, Refusal, Replica};
+use crate::{
+    causality::ReceiveError,
+    message::{Message, ReplicaState, RpcId},
+};
+
+/// What a peer that asked is told.
+pub(crate) fn fetched(id: RpcId, held: &Held, replica: &Replica) -> Message {
+    let rebuilding = replica.identity.rebuilding;
+    let (state, suspect) = match held {
+        Held::Absent => (ReplicaState::Absent, rebuilding),
+        Held::Unreadable => (ReplicaState::Unreadable, true),
+        Held::Present(stored) => (
+            ReplicaState::Present(stored.bytes.clone()),
+            rebuilding || stored.record.suspect,
+        ),
+    };
+    Message::Fetched { id, state, suspect }
+}
+
+pub(super) fn refusal(error: &ReceiveError) -> Refusal {
+    match error {
+        ReceiveError::EqualDotsDiffer(_) => Refusal::EqualDotsDiffer,
+        ReceiveError::LeaseExhausted(_) => Refusal::Limit("epoch_lease"),
+    }
+}
