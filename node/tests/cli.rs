@@ -15,6 +15,8 @@ mod joining;
 mod manual;
 #[path = "cli/process.rs"]
 mod process;
+#[path = "cli/readme.rs"]
+mod readme;
 #[path = "cli/refusals.rs"]
 mod refusals;
 
