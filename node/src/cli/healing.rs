@@ -38,7 +38,7 @@ fn pair_json(pair: &PairStatus) -> Value {
     })
 }
 
-fn reply_json(reply: &HealingReply) -> Value {
+pub(crate) fn reply_json(reply: &HealingReply) -> Value {
     let pairs: Vec<Value> = reply.pairs.iter().map(pair_json).collect();
     json!({
         "converged": reply.converged, "reasons": reply.reasons, "hints": reply.hints,

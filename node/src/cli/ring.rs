@@ -156,7 +156,7 @@ fn fraction(ppm: u64) -> f64 {
     ppm as f64 / 1e6
 }
 
-fn plan_json(plan: &PlanReply) -> Value {
+pub(crate) fn plan_json(plan: &PlanReply) -> Value {
     let moves = plan.moves.iter().map(|step| {
         json!({ "partition": step.partition, "from": step.from, "to": step.to,
                 "bytes": step.bytes })
@@ -255,7 +255,7 @@ pub(crate) async fn word(client: &Client, verb: &str, out: &mut Out) -> Result<(
     out.answer(state_json(&answer), |_| vec![state_line(&answer)])
 }
 
-fn transfers_json(answer: &RingAnswer) -> Value {
+pub(crate) fn transfers_json(answer: &RingAnswer) -> Value {
     let rows = answer.transfers.iter().map(|row| {
         json!({ "node": row.node, "up": row.up, "adopted": row.adopted, "done": row.done,
                 "total": row.total, "bytes": row.bytes, "clean": row.clean })

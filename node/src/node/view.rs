@@ -4,10 +4,10 @@
 //! Decides nothing.
 
 use quorate_gossip::State;
-use quorate_ring::{NodeId, Phase};
+use quorate_ring::{Member, NodeId, Phase};
 
 use super::Node;
-use crate::message::BucketId;
+use crate::{coordinator::status, message::BucketId};
 
 /// Sizes of everything that is bounded: (name, now, most).
 pub type Gauges = Vec<(&'static str, usize, usize)>;
@@ -40,6 +40,18 @@ impl Node {
     #[must_use]
     pub fn member_state(&self, node: NodeId) -> Option<State> {
         self.core.gossip.state(node)
+    }
+
+    /// Everybody: in the ring, on the way into or out of it, or waiting for a place.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        status::members(&self.core)
+    }
+
+    /// A node's name, or its id in hex if nobody of that id is known.
+    #[must_use]
+    pub fn name_of(&self, node: NodeId) -> String {
+        self.core.name(node)
     }
 
     /// The id of a bucket, for tests that look into the store.

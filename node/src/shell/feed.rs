@@ -10,7 +10,7 @@ use std::{
 };
 
 use quorate_gossip::{Event as Membership, State};
-use quorate_ring::{NodeId, Ring};
+use quorate_ring::NodeId;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
@@ -51,11 +51,11 @@ impl Feed {
     pub(super) fn tell(
         &self,
         event: &Event,
-        ring: &Ring,
+        name: &dyn Fn(NodeId) -> String,
         node: &str,
         wall_ms: impl FnOnce() -> u64,
     ) {
-        let Some(mut json) = told(event, ring) else {
+        let Some(mut json) = told(event, name) else {
             return;
         };
         let mut kept = self.kept.lock().expect("a panic ends the process");
@@ -81,11 +81,7 @@ impl Feed {
     }
 }
 
-fn told(event: &Event, ring: &Ring) -> Option<Value> {
-    let name = |id: NodeId| {
-        ring.member(id)
-            .map_or_else(|| id.to_string(), |member| member.name.clone())
-    };
+fn told(event: &Event, name: &dyn Fn(NodeId) -> String) -> Option<Value> {
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "an event is told only if somebody thought that people want to know of it"
@@ -111,6 +107,14 @@ fn told(event: &Event, ring: &Ring) -> Option<Value> {
         Event::ManySiblings { key, count, .. } => {
             json!({ "kind": "many_siblings", "key": mark(key), "count": count })
         }
+        Event::RingChanged { epoch, phase, .. } => {
+            json!({ "kind": "ring", "epoch": epoch.get(), "state": phase.as_str() })
+        }
+        Event::RingFork { epoch } => json!({ "kind": "ring_fork", "epoch": epoch.get() }),
+        Event::RingForced { note } => json!({ "kind": "ring_forced", "note": note }),
+        Event::TreeCorrected { leaves } => {
+            json!({ "kind": "tree_corrected", "leaves": leaves })
+        }
         Event::StoreFailed { reason } => json!({ "kind": "store_failed", "reason": reason }),
         Event::Ready => json!({ "kind": "ready" }),
         _ => return None,
@@ -120,23 +124,22 @@ fn told(event: &Event, ring: &Ring) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_ring::{Member, Partitions};
+    use quorate_ring::{Phase, RingEpoch};
 
-    fn ring() -> Ring {
-        let member = Member::new("n1", "127.0.0.1:1", "z", 1).unwrap();
-        Ring::founding(vec![member], Partitions::new(64).unwrap(), 1, 3).unwrap()
+    fn name(id: NodeId) -> String {
+        format!("node {id}")
     }
 
     #[test]
     fn who_comes_late_gets_what_was_kept_and_then_the_rest_once() {
-        let (feed, ring) = (Feed::default(), ring());
+        let feed = Feed::default();
         for _ in 0..KEPT + 2 {
-            feed.tell(&Event::Ready, &ring, "n1", || 0);
+            feed.tell(&Event::Ready, &name, "n1", || 0);
         }
         let (late, mut rest) = feed.listen(3);
         assert_eq!(late.first().unwrap().number, 4);
         assert_eq!(late.len(), KEPT - 1);
-        feed.tell(&Event::Ready, &ring, "n1", || 0);
+        feed.tell(&Event::Ready, &name, "n1", || 0);
         let next = rest.try_recv().unwrap();
         assert_eq!(next.number, KEPT as u64 + 3);
         let json: Value = serde_json::from_str(&next.json).unwrap();
@@ -147,9 +150,25 @@ mod tests {
     }
 
     #[test]
+    fn each_step_of_a_change_of_the_ring_is_told() {
+        let feed = Feed::default();
+        let event = Event::RingChanged {
+            epoch: RingEpoch::new(7),
+            phase: Phase::Moving,
+            hash: 0,
+        };
+        feed.tell(&event, &name, "n1", || 0);
+        let json: Value = serde_json::from_str(&feed.listen(0).0[0].json).unwrap();
+        assert_eq!(
+            (&json["kind"], &json["epoch"], &json["state"]),
+            (&json!("ring"), &json!(7), &json!("moving"))
+        );
+    }
+
+    #[test]
     fn what_every_request_causes_is_not_told() {
-        let (feed, ring) = (Feed::default(), ring());
-        feed.tell(&Event::Refused { limit: "scans" }, &ring, "n1", || 0);
+        let feed = Feed::default();
+        feed.tell(&Event::Refused { limit: "scans" }, &name, "n1", || 0);
         assert!(feed.listen(0).0.is_empty());
     }
 }

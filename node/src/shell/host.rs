@@ -21,7 +21,7 @@ use quorate_client::{
     wire::{ErrorBody, ErrorCode, Frame, Hello, Request, Response},
 };
 use quorate_gossip::{Instant, State};
-use quorate_ring::{Member, NodeId, Ring};
+use quorate_ring::{Decree, Member, NodeId};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::sleep_until,
@@ -59,7 +59,6 @@ pub(super) struct Host {
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     pub(super) feed: Feed,
-    pub(super) ring: Arc<Ring>,
     pub(super) cluster: u128,
     pub(super) name: String,
     disk_bytes: Arc<AtomicU64>,
@@ -100,7 +99,6 @@ pub(super) struct Parts {
     pub(super) dialler: Dialler,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
-    pub(super) ring: Arc<Ring>,
     pub(super) cluster: u128,
     pub(super) name: String,
     pub(super) disk_bytes: Arc<AtomicU64>,
@@ -153,7 +151,6 @@ impl Host {
             clock: parts.clock,
             metrics: parts.metrics,
             feed: Feed::default(),
-            ring: parts.ring,
             cluster: parts.cluster,
             name: parts.name,
             disk_bytes: parts.disk_bytes,
@@ -271,9 +268,10 @@ impl Host {
                     }
                 }
                 Output::Event(event) => {
-                    report(&event, &self.ring, &self.metrics);
+                    let name = |node| inner.node.name_of(node);
+                    report(&event, &name, &self.metrics);
                     let wall_ms = || self.clock.now().wall_ms;
-                    self.feed.tell(&event, &self.ring, &self.name, wall_ms);
+                    self.feed.tell(&event, &name, &self.name, wall_ms);
                     if let Event::StoreFailed { reason } = event {
                         inner.failure = Some(reason);
                         self.failed.cancel();
@@ -378,6 +376,11 @@ impl Host {
         self.inner().node.is_ready()
     }
 
+    /// What this node knows to be agreed on about the ring.
+    pub(super) fn decree(&self) -> Arc<Decree> {
+        self.inner().node.decree().clone()
+    }
+
     /// Number of the ring that this node has adopted.
     pub(super) fn ring_epoch(&self) -> u64 {
         self.inner().node.decree().epoch.get()
@@ -407,7 +410,7 @@ impl Host {
         let snapshot = {
             let inner = self.inner();
             let mut members = [0; 3];
-            for member in self.ring.members() {
+            for member in inner.node.members() {
                 let state = inner.node.member_state(member.id).unwrap_or(State::Up);
                 members[state as usize - State::Up as usize] += 1;
             }

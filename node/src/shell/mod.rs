@@ -300,7 +300,6 @@ fn assemble(
         dialler,
         clock,
         metrics,
-        ring: booted.ring,
         cluster,
         name: config.name.clone(),
         disk_bytes: store.disk_bytes.clone(),

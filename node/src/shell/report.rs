@@ -4,18 +4,14 @@
 
 use bytes::Bytes;
 use quorate_gossip::{Event as Membership, State};
-use quorate_ring::{NodeId, Ring};
+use quorate_ring::NodeId;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::metrics::Metrics;
 use crate::event::Event;
 
-/// Tells one event; true if the node has to stop.
-pub(super) fn report(event: &Event, ring: &Ring, metrics: &Metrics) {
-    let name = |id: NodeId| {
-        ring.member(id)
-            .map_or_else(|| id.to_string(), |member| member.name.clone())
-    };
+/// Tells one event. `name` knows what nodes are called.
+pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &Metrics) {
     match event {
         Event::Minted { .. } => {
             metrics.minted.inc();

@@ -5,19 +5,20 @@ use axum::{
     extract::{Request, State},
     http::HeaderMap,
 };
-use quorate_client::wire::{self, BucketRequest, ExplainRequest};
+use quorate_client::wire::{self, BucketInfo, BucketRequest, ExplainRequest, HealingRequest};
 use quorate_ring::Ring;
 use serde_json::{Value, json};
 
-use super::{Refusal, Shared, Web, target::Target};
+use super::{Refusal, Shared, Web, change, target::Target};
 use crate::cli::{
     admin::{bucket_json, status_json, whole},
     data::explained,
+    healing::reply_json,
 };
 
-const TIMEOUT_MS: u32 = 5_000;
+pub(super) const TIMEOUT_MS: u32 = 5_000;
 
-async fn ask(
+pub(super) async fn ask(
     web: &Web,
     headers: &HeaderMap,
     request: wire::Request,
@@ -35,14 +36,48 @@ pub(super) async fn status(State(web): Shared, headers: HeaderMap) -> Result<Jso
     Ok(Json(json))
 }
 
-/// `/v1/ring`: `ring show`.
+/// `/v1/healing`: how replicas stand, as at the end of `repair --wait`; begins nothing.
+pub(super) async fn healing(
+    State(web): Shared,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Refusal> {
+    let request = wire::Request::Healing(HealingRequest {
+        verb: "roots".to_owned(),
+        bucket: String::new(),
+        timeout_ms: TIMEOUT_MS,
+    });
+    let wire::Response::Healing(reply) = ask(&web, &headers, request).await? else {
+        return Err(Refusal::odd());
+    };
+    Ok(Json(reply_json(&reply)))
+}
+
+/// `/v1/ring`: `ring show`, the largest n of a bucket, and what moves.
 pub(super) async fn ring(State(web): Shared, headers: HeaderMap) -> Result<Json<Value>, Refusal> {
     let wire::Response::Ring(reply) = ask(&web, &headers, wire::Request::Ring).await? else {
         return Err(Refusal::odd());
     };
     let ring = Ring::from_bytes(&reply.ring);
     let ring = ring.map_err(|error| Refusal::bad(error.to_string()))?;
-    Ok(Json(whole(&ring, &reply.state)))
+    let mut json = whole(&ring, &reply.state);
+    // Lists are longer than what any bucket uses.
+    let buckets = list(&web, &headers).await?;
+    let n = buckets.iter().map(|bucket| bucket.n).max().unwrap_or(1);
+    json["n"] = json!(n);
+    json["moving"] = json!(change::moving(&web.host.decree(), usize::from(n)));
+    Ok(Json(json))
+}
+
+async fn list(web: &Web, headers: &HeaderMap) -> Result<Vec<BucketInfo>, Refusal> {
+    let request = wire::Request::Bucket(BucketRequest {
+        verb: "list".to_owned(),
+        timeout_ms: TIMEOUT_MS,
+        ..BucketRequest::default()
+    });
+    let wire::Response::Buckets(list) = ask(web, headers, request).await? else {
+        return Err(Refusal::odd());
+    };
+    Ok(list)
 }
 
 /// `/v1/buckets`: `bucket list`.
@@ -50,14 +85,7 @@ pub(super) async fn buckets(
     State(web): Shared,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
-    let request = wire::Request::Bucket(BucketRequest {
-        verb: "list".to_owned(),
-        timeout_ms: TIMEOUT_MS,
-        ..BucketRequest::default()
-    });
-    let wire::Response::Buckets(list) = ask(&web, &headers, request).await? else {
-        return Err(Refusal::odd());
-    };
+    let list = list(&web, &headers).await?;
     let list: Vec<Value> = list.iter().map(bucket_json).collect();
     Ok(Json(json!({ "buckets": list })))
 }

@@ -8,6 +8,7 @@
 //! gets them as any other client's. It is not encrypted: keep it on loopback, or behind a proxy.
 
 mod access;
+mod change;
 mod cluster;
 mod data;
 mod events;
@@ -83,6 +84,9 @@ impl Web {
             .route("/kv/{*path}", axum::routing::any(data::any))
             .route("/v1/status", get(cluster::status))
             .route("/v1/ring", get(cluster::ring))
+            .route("/v1/plan", get(change::plan))
+            .route("/v1/transfers", get(change::transfers))
+            .route("/v1/healing", get(cluster::healing))
             .route("/v1/buckets", get(cluster::buckets))
             .route("/v1/explain/{*path}", get(cluster::explain))
             .route("/v1/events", get(events::recent))

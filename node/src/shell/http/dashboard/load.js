@@ -1,9 +1,10 @@
 // Rates and percentiles, from what `/metrics` counts: differences between two looks at it.
 
-import { el } from "/dashboard/element.js";
-
-const KEPT = 300;
+/** Seconds shown. */
+export const SPAN = 300;
 const WINDOW = 10;
+/** A look that comes later than this many seconds begins anew. */
+const LATE = 5;
 const HARMLESS = ["ok", "not_found"];
 const SERIOUS = ["unknown_outcome", "unavailable", "overloaded", "internal"];
 
@@ -32,8 +33,11 @@ const label = (series, name) => series.match(new RegExp(`[{,]${name}="([^"]*)"`)
 function quantile(before, now, op, q) {
   const buckets = new Map();
   for (const [series, value] of now) {
-    if (series.startsWith("quorate_request_duration_seconds_bucket{") && label(series, "op") === op
-        && HARMLESS.includes(label(series, "outcome"))) {
+    if (
+      series.startsWith("quorate_request_duration_seconds_bucket{") &&
+      label(series, "op") === op &&
+      HARMLESS.includes(label(series, "outcome"))
+    ) {
       const bound = label(series, "le") === "+Inf" ? Infinity : Number(label(series, "le"));
       buckets.set(bound, (buckets.get(bound) ?? 0) + value - (before.get(series) ?? 0));
     }
@@ -44,83 +48,81 @@ function quantile(before, now, op, q) {
   let [low, below] = [0, 0];
   for (const [bound, count] of bounds) {
     if (q * all <= count) {
-      return bound === Infinity ? low : low + (bound - low) * (q * all - below) / (count - below);
+      return bound === Infinity ? low : low + ((bound - low) * (q * all - below)) / (count - below);
     }
     [low, below] = [bound, count];
   }
   return low;
 }
 
-/** The last few minutes. */
+/** The last few minutes: lists of [when, value], with null where nothing is known. */
 export class Load {
   looks = [];
-  series = { get: [], put: [], other: [], errors: [], refused: [], getP50: [], getP99: [], putP50: [], putP99: [] };
+  series = {
+    get: [],
+    put: [],
+    other: [],
+    failed: [],
+    refused: [],
+    getP50: [],
+    getP99: [],
+    putP50: [],
+    putP99: [],
+  };
 
   add(samples, now) {
     const last = this.looks.at(-1);
+    const uptime = (look) => total(look, "quorate_uptime_seconds");
+    if (last && uptime(samples) < uptime(last.samples)) {
+      this.looks = [];
+      this.push(now, {});
+    }
     this.looks.push({ samples, now });
-    if (this.looks.length > WINDOW + 1) this.looks.shift();
-    if (!last) return;
-    const restarted = total(samples, "quorate_uptime_seconds") < total(last.samples, "quorate_uptime_seconds");
-    if (restarted) { this.looks = [{ samples, now }]; return; }
-    const rate = (fits) => (total(samples, "quorate_requests_total", fits)
-      - total(last.samples, "quorate_requests_total", fits)) / (now - last.now);
+    if (WINDOW + 1 < this.looks.length) this.looks.shift();
+    if (this.looks.length < 2) return;
+    if (LATE < now - last.now) {
+      // Nobody looked, so nobody knows how it was.
+      this.looks = this.looks.slice(-1);
+      this.push(now, {});
+      return;
+    }
+    const rate = (fits) =>
+      (total(samples, "quorate_requests_total", fits) -
+        total(last.samples, "quorate_requests_total", fits)) /
+      (now - last.now);
     const op = (name) => rate((series) => label(series, "op") === name);
-    const get = op("get");
-    const put = op("put") + op("delete");
-    // What this page asks is not what people want to see here.
-    const other = op("keys");
+    const outcome = (is) => rate((series) => is(label(series, "outcome")));
     const first = this.looks[0].samples;
-    const news = { get, put, other,
-      errors: rate((series) => SERIOUS.includes(label(series, "outcome"))),
-      refused: rate((series) => ![...HARMLESS, ...SERIOUS].includes(label(series, "outcome"))),
-      getP50: quantile(first, samples, "get", 0.5), getP99: quantile(first, samples, "get", 0.99),
-      putP50: quantile(first, samples, "put", 0.5), putP99: quantile(first, samples, "put", 0.99) };
-    for (const [name, value] of Object.entries(news)) {
-      this.series[name].push(value);
-      if (this.series[name].length > KEPT) this.series[name].shift();
+    this.push(now, {
+      get: op("get"),
+      put: op("put") + op("delete"),
+      // What this page asks is not what people want to see here.
+      other: op("keys"),
+      failed: outcome((word) => SERIOUS.includes(word)),
+      refused: outcome((word) => ![...HARMLESS, ...SERIOUS].includes(word)),
+      getP50: quantile(first, samples, "get", 0.5),
+      getP99: quantile(first, samples, "get", 0.99),
+      putP50: quantile(first, samples, "put", 0.5),
+      putP99: quantile(first, samples, "put", 0.99),
+    });
+  }
+
+  push(now, news) {
+    for (const [name, values] of Object.entries(this.series)) {
+      values.push([now, news[name] ?? null]);
+      while (values[0][0] < now - SPAN) values.shift();
     }
   }
 }
 
-/** Seconds for people. */
-export function latency(seconds) {
-  if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
-  if (seconds < 1) return `${(seconds * 1e3).toFixed(seconds < 0.01 ? 1 : 0)} ms`;
-  return `${seconds.toFixed(1)} s`;
-}
-
-function nice(most) {
-  const power = 10 ** Math.floor(Math.log10(most));
-  return [1, 2, 5, 10].map((step) => step * power).find((bound) => most <= bound);
-}
-
-/** Draws lines that share one axis, which is at least `least` long; the newest values are listed. */
-export function chart(svg, lines, unit, least) {
-  const known = lines.flatMap(([, , values]) => values).filter((value) => value !== null);
-  const most = nice(Math.max(...known, least));
-  const [left, right, top, bottom] = [52, 396, 8, 92];
-  const x = (back) => right - back * (right - left) / (KEPT - 1);
-  const y = (value) => bottom - value / most * (bottom - top);
-  const parts = [0, 0.5, 1].flatMap((share) => [
-    el("line", { x1: left, x2: right, y1: y(share * most), y2: y(share * most) }),
-    el("text", { x: left - 6, y: y(share * most) + 4, "text-anchor": "end" },
-      share ? unit(share * most) : "0")]);
-  const said = [];
-  for (const [name, own, values] of lines) {
-    let pen = "M";
-    const d = values.map((value, at) => {
-      if (value === null) { pen = "M"; return ""; }
-      const step = `${pen}${x(values.length - 1 - at).toFixed(1)} ${y(value).toFixed(1)}`;
-      pen = "L";
-      return step;
-    }).join("");
-    parts.push(el("path", { d, class: own }));
-    const newest = values.at(-1);
-    said.push([own, `${name} ${newest === null || newest === undefined ? "–" : unit(newest)}`]);
+/** Errors since the node began, by what they were: [op, outcome, count], most first. */
+export function failures(samples) {
+  const found = [];
+  for (const [series, value] of samples) {
+    const word = series.startsWith("quorate_requests_total{") && label(series, "outcome");
+    if (word && value && !HARMLESS.includes(word) && label(series, "op") !== "admin") {
+      found.push([label(series, "op"), word, value]);
+    }
   }
-  svg.setAttribute("aria-label", said.map(([, text]) => text).join(", "));
-  svg.replaceChildren(...parts);
-  svg.parentElement.querySelector(".legend").replaceChildren(
-    ...said.map(([own, text]) => el("li", { class: own }, text)));
+  return found.sort((a, b) => b[2] - a[2]);
 }

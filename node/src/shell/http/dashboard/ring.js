@@ -1,57 +1,192 @@
-// The ring as a drawing: one arc for each replica of each partition, the first replica outermost.
+// The ring as a drawing: an arc for each replica of each partition, the first replica outermost.
+// Outside of it a narrow band shows what moves, in the colour of who takes it in.
 
-import { el } from "/dashboard/element.js";
+import { $, el, show } from "/dashboard/element.js";
 
-const OUTER = 166;
-const WIDTH = 26;
+const OUTER = 172;
+const ROWS = [40, 15, 15];
 const GAP = 3;
+const BAND = [OUTER + 5, OUTER + 11];
+/** With more partitions than this, seams between them would be all one sees. */
+const SEAMS_MAX = 128;
 
 const at = (radius, turn) => {
   const angle = turn * 2 * Math.PI - Math.PI / 2;
   return `${(radius * Math.cos(angle)).toFixed(2)} ${(radius * Math.sin(angle)).toFixed(2)}`;
 };
 
-const arc = (from, to, outer, inner) => `M${at(outer, from)} A${outer} ${outer} 0 0 1 ${at(outer, to)} `
-  + `L${at(inner, to)} A${inner} ${inner} 0 0 0 ${at(inner, from)} Z`;
+const arc = (from, to, outer, inner) =>
+  `M${at(outer, from)} A${outer} ${outer} 0 0 1 ${at(outer, to)} ` +
+  `L${at(inner, to)} A${inner} ${inner} 0 0 0 ${at(inner, from)} Z`;
 
-const shown = (state) => Math.min(3, state.ring.partitions[0].replicas.length);
-const innermost = (rows) => OUTER - rows * (WIDTH + GAP) + GAP;
+export class RingView {
+  svg = $("ring");
+  chosen = null;
+  found = null;
+  focus = null;
 
-/** Draws everything anew; a choice and a key's mark stay. */
-export function ring(svg, state) {
-  const { partitions } = state.ring;
-  const rows = shown(state);
-  const kept = [...svg.querySelectorAll(".mark, .token, .dot")];
-  const paths = partitions.flatMap(({ partition, replicas }) => replicas.slice(0, rows).map((node, row) => {
-    const outer = OUTER - row * (WIDTH + GAP);
-    const [from, to] = [partition / partitions.length, (partition + 1) / partitions.length];
-    const moved = state.moved.has(partition) ? "moved" : "";
-    const path = el("path", { d: arc(from, to, outer, outer - WIDTH),
-      class: `${state.colour(node)} ${state.stateOf(node)} ${moved}` });
-    path.dataset.partition = partition;
-    return path;
-  }));
-  svg.replaceChildren(...paths,
-    el("text", { y: -2 }, `${partitions.length} partitions`),
-    el("text", { y: 16, class: "muted" }, `ring ${state.ring.epoch} · ${state.ring.state}`), ...kept);
-  svg.setAttribute("aria-label",
-    `The ring: ${partitions.length} partitions over ${state.order.length} nodes`);
-}
+  /** `view` knows colours and states. */
+  constructor(view) {
+    this.view = view;
+    this.svg.addEventListener("keydown", (event) => {
+      const by = {
+        ArrowRight: 1,
+        ArrowDown: 1,
+        ArrowLeft: -1,
+        ArrowUp: -1,
+        PageUp: -16,
+        PageDown: 16,
+      }[event.key];
+      const to =
+        event.key === "Home" ? 0 : event.key === "End" ? -1 : by && (this.chosen ?? -1) + by;
+      if (event.key === "Escape") {
+        this.choose(null);
+        return;
+      }
+      if (to === undefined) return;
+      event.preventDefault();
+      this.choose(to);
+    });
+    this.svg.addEventListener("pointermove", (event) => {
+      const partition = event.target.dataset?.partition;
+      if (partition !== undefined) this.choose(Number(partition));
+    });
+    this.svg.addEventListener("pointerleave", () => this.choose(this.found?.partition ?? null));
+  }
 
-/** Frames one partition. */
-export function select(svg, state, partition) {
-  const count = state.ring.partitions.length;
-  svg.querySelector(".mark")?.remove();
-  const d = arc(partition / count, (partition + 1) / count, OUTER + 3, innermost(shown(state)) - 3);
-  svg.append(el("path", { d, class: "mark", "pointer-events": "none" }));
-}
+  /** Draws what has changed. */
+  draw() {
+    const { ring } = this.view;
+    const states = this.view.order.map((name) => this.view.stateOf(name));
+    show(this.svg, [ring, states], () => this.parts(ring));
+    this.svg.setAttribute("aria-valuemax", ring.partitions.length - 1);
+    this.paint();
+  }
 
-/** Shows where a token lies. */
-export function mark(svg, state, token) {
-  const turn = Number(BigInt(token) >> 11n) / 2 ** 53;
-  svg.querySelectorAll(".token, .dot").forEach((old) => old.remove());
-  const [x1, y1] = at(OUTER + 2, turn).split(" ");
-  const [x2, y2] = at(OUTER + 9, turn).split(" ");
-  svg.append(el("line", { x1, y1, x2, y2, class: "token", "pointer-events": "none" }),
-    el("circle", { cx: x2, cy: y2, r: 4, class: "dot", "pointer-events": "none" }));
+  parts(ring) {
+    const many = ring.partitions.length;
+    const rows = ROWS.slice(0, Math.min(ring.n, ring.partitions[0].replicas.length));
+    this.inner = OUTER - rows.reduce((sum, width) => sum + width + GAP, -GAP);
+    const arcs = ring.partitions.flatMap(({ partition, replicas }) => {
+      let outer = OUTER;
+      return rows.map((width, row) => {
+        const node = replicas[row];
+        const path = el("path", {
+          d: arc(partition / many, (partition + 1) / many, outer, outer - width),
+          class: `arc r${row} ${this.view.colour(node)} ${this.view.stateOf(node)}`,
+        });
+        Object.assign(path.dataset, { partition, node });
+        outer -= width + GAP;
+        return path;
+      });
+    });
+    const moving = (ring.moving ?? []).map(({ partition, to, from }) =>
+      el("path", {
+        d: arc(partition / many, (partition + 1) / many, BAND[1], BAND[0]),
+        class: `moving ${this.view.colour(to[0] ?? from[0])}`,
+      }),
+    );
+    this.svg.classList.toggle("seams", many <= SEAMS_MAX);
+    return [
+      ...arcs,
+      el("g", { class: "movers" }, ...moving),
+      el("g", { class: "marks" }),
+      el("g", { class: "words" }),
+    ];
+  }
+
+  /** Lets one node's arcs stand out, or all. */
+  focusOn(node) {
+    this.focus = node;
+    this.paint();
+  }
+
+  /** A partition, or none. */
+  choose(partition) {
+    const many = this.view.ring?.partitions.length;
+    if (!many) return;
+    this.chosen = partition === null ? null : (partition + many) % many;
+    this.paint();
+  }
+
+  /** Shows where a token lies; nowhere without one. */
+  mark(found) {
+    this.found = found;
+    this.choose(found?.partition ?? null);
+  }
+
+  paint() {
+    const { ring } = this.view;
+    const held = this.found?.partition;
+    for (const path of this.svg.querySelectorAll(".arc")) {
+      const other = this.focus
+        ? path.dataset.node !== this.focus
+        : held !== undefined && Number(path.dataset.partition) !== held;
+      path.classList.toggle("off", other);
+    }
+    const many = ring.partitions.length;
+    const marks = [];
+    if (this.chosen !== null) {
+      const d = arc(this.chosen / many, (this.chosen + 1) / many, OUTER + 2, this.inner - 2);
+      marks.push(el("path", { d, class: "chosen" }));
+    }
+    if (this.found) {
+      const turn = Number(BigInt(this.found.token) >> 11n) / 2 ** 53;
+      const [x1, y1] = at(this.inner - 6, turn).split(" ");
+      const [x2, y2] = at(OUTER + 14, turn).split(" ");
+      marks.push(
+        el("line", { x1, y1, x2, y2, class: "token" }),
+        el("circle", { cx: x2, cy: y2, r: 6, class: "token" }),
+      );
+    }
+    this.svg.querySelector(".marks").replaceChildren(...marks);
+    this.svg.querySelector(".words").replaceChildren(...this.words(ring, many));
+  }
+
+  words(ring, many) {
+    if (this.chosen === null) {
+      const { moving } = ring;
+      this.svg.setAttribute("aria-valuetext", "none chosen");
+      this.svg.removeAttribute("aria-valuenow");
+      return [
+        el("text", { class: "big", y: 2 }, String(many)),
+        el("text", { y: 22 }, "partitions"),
+        el(
+          "text",
+          { y: 42, class: moving?.length ? "warn" : "muted" },
+          moving?.length ? `${moving.length} moving` : `ring ${ring.epoch} · ${ring.state}`,
+        ),
+      ];
+    }
+    const replicas = ring.partitions[this.chosen].replicas.slice(0, ring.n);
+    const move = ring.moving?.find(({ partition }) => partition === this.chosen);
+    const moves = move ? `, moving to ${move.to.join(" and ")}` : "";
+    this.svg.setAttribute("aria-valuenow", this.chosen);
+    this.svg.setAttribute(
+      "aria-valuetext",
+      `partition ${this.chosen} of ${many}: ${replicas.join(", ")}${moves}`,
+    );
+    const top = -14 - 9 * (replicas.length - 1);
+    return [
+      el("text", { class: "muted", y: top - 4 }, "partition"),
+      el("text", { class: "big", y: top + 28 }, String(this.chosen)),
+      ...replicas
+        .slice(0, 5)
+        .map((node, row) =>
+          el(
+            "text",
+            { y: top + 52 + 18 * row, class: this.view.colour(node) },
+            el("tspan", { class: "chip" }, "■ "),
+            `${node}${this.view.stateOf(node) === "up" ? "" : ` ${this.view.stateOf(node)}`}`,
+          ),
+        ),
+      move
+        ? el(
+            "text",
+            { class: "warn", y: top + 54 + 18 * Math.min(5, replicas.length) },
+            `→ ${move.to.join(", ") || "nobody"}`,
+          )
+        : null,
+    ].filter(Boolean);
+  }
 }
