@@ -295,8 +295,7 @@ fn remarks(node: &NodeStatus) -> Vec<String> {
     match node.state.as_str() {
         "suspect" => remarks.push(format!("{name} does not answer; it may be down")),
         "down" => remarks.push(format!(
-            "{name} is down. If it will not come back: quorate ring stage replace {name} NEW, or \
-             remove {name} --dead"
+            "{name} is down. If it will not come back: quorate ring stage remove {name} --dead"
         )),
         _ => {}
     }

@@ -2,7 +2,7 @@
 //!
 //! Commands and options come from the grammar that also parses, so that none is missing. Names of
 //! buckets, keys and nodes are not asked of the cluster, which may be what is being repaired: they
-//! are completed from earlier lines.
+//! are completed from what earlier lines gave for the same argument.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -34,6 +34,14 @@ struct Place<'g> {
     positionals: usize,
     /// The option whose value comes next.
     option: Option<&'g Arg>,
+}
+
+impl<'g> Place<'g> {
+    /// The positional argument that comes next, if nothing but one can.
+    fn awaits(&self) -> Option<&'g Arg> {
+        let argument = self.command.get_positionals().nth(self.positionals);
+        argument.filter(|_| self.option.is_none())
+    }
 }
 
 impl Words {
@@ -82,11 +90,31 @@ impl Words {
                 found.extend(argument.into_iter().flat_map(values));
             }
         }
-        if found.is_empty() && !before.is_empty() {
-            found.extend(used(before.len(), before[0], earlier));
+        if let Some(argument) = place.awaits()
+            && !word.starts_with('-')
+        {
+            found.extend(self.used(argument, earlier));
         }
         found.retain(|candidate| candidate.starts_with(word) && candidate != word);
         (start, found.into_iter().collect())
+    }
+
+    /// What earlier lines gave for an argument of that name, whatever their command.
+    fn used(&self, argument: &Arg, earlier: &[&str]) -> BTreeSet<String> {
+        let mut used = BTreeSet::new();
+        if argument.get_id() == "bucket" {
+            used.insert("default".to_owned());
+        }
+        for line in earlier {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let words = words.strip_prefix(&["quorate"]).unwrap_or(&words);
+            let said = words.iter().enumerate().filter(|(at, word)| {
+                let awaited = self.place(&words[..*at]).awaits().map(Arg::get_id);
+                !word.starts_with('-') && awaited == Some(argument.get_id())
+            });
+            used.extend(said.map(|(_, word)| (*word).to_owned()));
+        }
+        used
     }
 
     fn place(&self, before: &[&str]) -> Place<'_> {
@@ -131,16 +159,6 @@ fn options(command: &Grammar) -> impl Iterator<Item = String> {
         .get_arguments()
         .filter(|argument| !argument.is_hide_set());
     shown.filter_map(|argument| Some(format!("--{}", argument.get_long()?)))
-}
-
-/// Words that stood at the same place of earlier lines of the same command.
-fn used(at: usize, command: &str, earlier: &[&str]) -> impl Iterator<Item = String> {
-    earlier.iter().filter_map(move |line| {
-        let mut words = line.split_whitespace().filter(|word| *word != "quorate");
-        let same = words.next() == Some(command);
-        let word = words.nth(at - 1).filter(|word| !word.starts_with('-'));
-        word.filter(|_| same).map(ToOwned::to_owned)
-    })
 }
 
 impl Completer for Words {
@@ -195,6 +213,7 @@ mod tests {
             "put carts anna milk",
             "get carts berta",
             "quorate put users x y",
+            "ring stage weight n3 2",
         ];
         words.candidates(line, &earlier).1
     }
@@ -213,14 +232,19 @@ mod tests {
         assert_eq!(candidates("dev node k"), ["kill"]);
         assert_eq!(candidates("completions f"), ["fish"]);
         assert_eq!(candidates("get b k -"), candidates("get b k --"));
-        assert!(candidates("get ").len() < 3, "{:?}", candidates("get "));
     }
 
     #[test]
-    fn words_used_before_are_completed_where_they_were_used() {
-        assert_eq!(candidates("put "), ["carts", "users"]);
-        assert_eq!(candidates("get carts be"), ["berta"]);
-        assert_eq!(candidates("put carts be"), Vec::<String>::new());
+    fn words_used_before_are_completed_where_they_may_stand() {
+        assert_eq!(candidates("put "), ["carts", "default", "users"]);
+        assert_eq!(candidates("export de"), ["default"]);
+        assert_eq!(candidates("put --w 2 carts be"), ["berta"]);
+        assert_eq!(candidates("put carts berta an"), Vec::<String>::new());
+        assert_eq!(candidates("ring stage leave "), ["n3"]);
+        assert_eq!(
+            candidates("cluster "),
+            ["check", "help", "status", "wait-converged"]
+        );
     }
 
     #[test]

@@ -112,6 +112,23 @@ fn a_cluster_in_the_foreground_takes_commands_and_ends_with_its_program() {
 }
 
 #[test]
+fn a_cluster_whose_output_nobody_reads_does_not_stay() {
+    let dev = Dev::idle();
+    let ports = dev.ports();
+    let args: Vec<&str> = ports.iter().map(String::as_str).collect();
+    let mut child = spawn(&mut dev.command(&[&["dev"], &args[..]].concat()));
+    drop(child.stdout.take());
+    let stdin = child.stdin.take();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    drop(stdin);
+    let mut said = String::new();
+    child.stderr.unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+    assert!(dev.path("client.toml").exists());
+    assert!(!(1..=3).any(|number| dev.runs(number)));
+}
+
+#[test]
 fn a_node_started_by_hand_is_the_same_node_and_drains_at_sigterm() {
     let dev = Dev::start();
     dev.ok(&["put", "default", "k", "v", "--w", "3"]);

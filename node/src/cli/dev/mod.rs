@@ -9,6 +9,7 @@ mod layout;
 mod seat;
 
 use std::{
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -165,7 +166,15 @@ impl Dev {
                 return Err(failure);
             }
         };
-        self.banner(format, &cluster)?;
+        let text = self.banner(format, &cluster)?;
+        let written = io::stdout().write_all(text.as_bytes());
+        if let Err(error) = written.and_then(|()| io::stdout().flush()) {
+            // Nobody reads: nobody will say when to stop either.
+            if !self.detach && !cluster.shared {
+                stop_all(&self.dir)?;
+            }
+            return Err(error.into());
+        }
         if self.detach {
             return Ok(());
         }
@@ -210,78 +219,59 @@ impl Dev {
         })
     }
 
-    fn banner(&self, format: Format, cluster: &Cluster) -> Result<(), Failure> {
+    /// What a person or a program needs to know of a cluster that is ready.
+    fn banner(&self, format: Format, cluster: &Cluster) -> Result<String, Failure> {
         let (seats, dir) = (&cluster.seats, &self.dir);
         let token = Layout::token(dir)?;
         if format == Format::Json {
-            let nodes: Vec<_> = seats
-                .iter()
-                .map(|seat| {
-                    json!({
-                        "name": seat.name, "address": seat.quic.to_string(),
-                        "http": seat.http.to_string(), "zone": seat.zone,
-                    })
+            let nodes = seats.iter().map(|seat| {
+                json!({
+                    "name": seat.name, "address": seat.quic.to_string(),
+                    "http": seat.http.to_string(), "zone": seat.zone,
                 })
-                .collect();
-            let profile = dir.join("client.toml");
-            let json = json!({
-                "ready": true, "nodes": nodes, "profile": profile, "token": token,
-                "seconds": cluster.took.as_secs_f64(),
             });
-            return line(&json.to_string());
+            let json = json!({
+                "ready": true, "nodes": nodes.collect::<Vec<_>>(), "token": token,
+                "profile": dir.join("client.toml"), "seconds": cluster.took.as_secs_f64(),
+            });
+            return Ok(format!("{json}\n"));
         }
-        line(&format!(
-            "quorate {}  dev cluster: {} node processes, data in {}\n",
+        let shown = dir.display();
+        let (profile, at) = if dir == Path::new("quorate-dev") {
+            (String::new(), String::new())
+        } else {
+            let profile = format!(" --profile {shown}/client.toml");
+            (profile, format!(" --dir {shown}"))
+        };
+        let rows = seats.iter().map(|seat| {
+            let (quic, http) = (seat.quic.to_string(), format!("http://{}/", seat.http));
+            format!("  {:<5} {quic:<17} {http:<25} {}", seat.name, seat.zone)
+        });
+        let (rows, http) = (rows.collect::<Vec<_>>().join("\n"), seats[0].http);
+        let stop = if self.detach {
+            format!("  stop it   quorate dev stop{at}\n")
+        } else {
+            String::new()
+        };
+        // The token stands after the #, where no server, proxy or log ever sees it.
+        Ok(format!(
+            "quorate {}  dev cluster: {} node processes, data in {shown}
+
+  node  quic              http                      zone
+{rows}
+  ready in {:.2} s   TLS on (throw-away CA)
+
+  try       quorate{profile} put default hello world
+            quorate{profile} get default hello
+            curl -H \"Authorization: Bearer $(cat {shown}/http.token)\" \
+             http://{http}/kv/default/hello
+  look      http://{http}/#token={token}
+  break it  quorate dev node kill 2{at}     (start, stop, pause, resume)
+{stop}",
             env!("CARGO_PKG_VERSION"),
             seats.len(),
-            dir.display()
-        ))?;
-        line("  node  quic              http                      zone")?;
-        for seat in seats {
-            let http = format!("http://{}/", seat.http);
-            let quic = seat.quic.to_string();
-            line(&format!(
-                "  {:<5} {quic:<17} {http:<25} {}",
-                seat.name, seat.zone
-            ))?;
-        }
-        line(&format!(
-            "  ready in {:.2} s   TLS on (throw-away CA)\n",
             cluster.took.as_secs_f64()
-        ))?;
-        let usual = dir == Path::new("quorate-dev");
-        let shown = dir.display();
-        let profile = if usual {
-            String::new()
-        } else {
-            format!(" --profile {shown}/client.toml")
-        };
-        let at = if usual {
-            String::new()
-        } else {
-            format!(" --dir {shown}")
-        };
-        line(&format!(
-            "  try       quorate{profile} put default hello world"
-        ))?;
-        line(&format!("            quorate{profile} get default hello"))?;
-        line(&format!(
-            "            curl -H \"Authorization: Bearer $(cat {shown}/http.token)\" \
-             http://{}/kv/default/hello",
-            seats[0].http
-        ))?;
-        // After the #, where no server, proxy or log ever sees it.
-        line(&format!(
-            "  look      http://{}/#token={token}",
-            seats[0].http
-        ))?;
-        line(&format!(
-            "  break it  quorate dev node kill 2{at}     (start, stop, pause, resume)"
-        ))?;
-        if self.detach {
-            line(&format!("  stop it   quorate dev stop{at}"))?;
-        }
-        Ok(())
+        ))
     }
 
     /// Reads commands, data's and those that break things, until the input or the user ends.
