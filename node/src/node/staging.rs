@@ -166,7 +166,7 @@ impl Node {
     }
 
     /// The most replicas that a bucket asks for.
-    fn replicas_in_use(&self) -> usize {
+    pub(super) fn replicas_in_use(&self) -> usize {
         let buckets = self.core.catalogue.list();
         let most = buckets.iter().map(|bucket| bucket.n).max();
         usize::from(most.unwrap_or(1))

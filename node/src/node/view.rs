@@ -7,7 +7,7 @@ use quorate_gossip::State;
 use quorate_ring::{Member, NodeId, Phase};
 
 use super::Node;
-use crate::{coordinator::status, message::BucketId};
+use crate::{coordinator::status, message::BucketId, ring_message::Progress};
 
 /// Sizes of everything that is bounded: (name, now, most).
 pub type Gauges = Vec<(&'static str, usize, usize)>;
@@ -46,6 +46,19 @@ impl Node {
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         status::members(&self.core)
+    }
+
+    /// How far this node is with a change of the ring.
+    #[must_use]
+    pub fn progress_of_moves(&self) -> Progress {
+        let all = self.progresses();
+        all.get(&self.core.me).copied().unwrap_or_default()
+    }
+
+    /// The largest number of replicas of a bucket.
+    #[must_use]
+    pub fn replicas_most(&self) -> usize {
+        self.replicas_in_use()
     }
 
     /// A node's name, or its id in hex if nobody of that id is known.

@@ -33,7 +33,7 @@ use super::{
     feed::Feed,
     lane::{Lane, Refused},
     link::Link,
-    metrics::{Metrics, Op, Snapshot},
+    metrics::{Metrics, Op, Place, Snapshot},
     process,
     report::report,
     store_thread::Store,
@@ -406,6 +406,27 @@ impl Host {
         self.inner().store.close();
     }
 
+    /// Brings the gauges up to date that take longer than a request may wait.
+    fn show_standing(&self) {
+        let inner = self.inner();
+        let node = &inner.node;
+        let (decree, pairs) = (node.decree().clone(), node.pairs());
+        let (replicas, progress) = (node.replicas_most(), node.progress_of_moves());
+        let links = inner.links.values();
+        let rtt = links.filter_map(|link| link.round_trip());
+        let rtt = rtt.map(|(name, rtt)| (name, rtt.as_secs_f64())).collect();
+        drop(inner);
+        self.metrics.standing.show(&Place {
+            decree: &decree,
+            me: NodeId::of_name(&self.name),
+            replicas,
+            progress,
+            pairs: &pairs,
+            wall_ms: self.clock.now().wall_ms,
+            rtt,
+        });
+    }
+
     pub(super) fn metrics_text(&self) -> String {
         let snapshot = {
             let inner = self.inner();
@@ -423,6 +444,7 @@ impl Host {
                 share: inner.node.background_share(),
             }
         };
+        self.show_standing();
         process::text() + &self.metrics.encode(&snapshot)
     }
 }

@@ -187,6 +187,14 @@ impl Link {
         }
     }
 
+    /// Where it leads, and how long a message takes there and back; none while it is not up.
+    pub(super) fn round_trip(&self) -> Option<(String, Duration)> {
+        let connection = self.connection.lock();
+        let connection = connection.unwrap_or_else(PoisonError::into_inner);
+        let rtt = connection.as_ref().map(Connection::rtt)?;
+        Some((self.name.clone(), rtt))
+    }
+
     /// The peer has just been heard of: dial now.
     pub(super) fn note_back(&self) {
         self.back.notify_one();

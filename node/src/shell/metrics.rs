@@ -2,7 +2,9 @@
 //!
 //! Never a key, an address or a partition in a label. Hot series are found by index, not by name.
 
+mod answers;
 mod healing;
+mod standing;
 
 use std::{array, sync::atomic::AtomicU64, time::Duration};
 
@@ -19,7 +21,8 @@ use prometheus_client::{
 };
 use quorate_client::wire::{ErrorCode, Request, Response};
 
-use self::healing::Healing;
+pub(super) use self::standing::Place;
+use self::{answers::Answers, healing::Healing};
 
 /// What was asked, as far as metrics tell operations apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +126,8 @@ pub(super) struct Metrics {
     pub(super) damaged: Counter,
     pub(super) undecodable: Counter,
     pub(super) healing: Healing,
-    siblings: Histogram,
+    answers: Answers,
+    pub(super) standing: standing::Standing,
     repairs: [Counter; 2],
     refusals: Family<Label, Counter>,
     dropped: Family<Label, Counter>,
@@ -170,11 +174,12 @@ impl Metrics {
             Unit::Seconds,
             syncs.clone(),
         );
-        let siblings = siblings(&mut registry);
         let help = "Replicas that reads brought up to date";
         let repairs = family::<Counter>(&mut registry, "read_repairs", help);
         let kind = |kind| repairs.get_or_create(&[("kind", kind)]).clone();
         let repair_counters = [kind("async"), kind("sync")];
+        let answers = Answers::new(&mut registry);
+        let standing = standing::Standing::new(&mut registry);
         let mut counter = |name, help| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -183,7 +188,8 @@ impl Metrics {
         Self {
             served,
             syncs,
-            siblings,
+            answers,
+            standing,
             repairs: repair_counters,
             corrupt: counter(
                 "storage_corrupt_records",
@@ -217,13 +223,7 @@ impl Metrics {
         let series = &self.served[op as usize][outcome(response)];
         series.total.inc();
         series.duration.observe(took.as_secs_f64());
-        if let Response::Got(reply) = response
-            && let found = reply.siblings.len()
-            && found != 0
-        {
-            self.siblings
-                .observe(f64::from(u32::try_from(found).unwrap_or(u32::MAX)));
-        }
+        self.answers.observe(response);
     }
 
     pub(super) fn repaired(&self, blocking: bool) {
@@ -296,14 +296,6 @@ fn requests(registry: &mut Registry) -> [[Series; OUTCOMES.len()]; OPS.len()] {
         durations,
     );
     series
-}
-
-/// Values found by reads that found any: 1 to 64, doubling.
-fn siblings(registry: &mut Registry) -> Histogram {
-    let found = Histogram::new(exponential_buckets(1.0, 2.0, 7));
-    let help = "Values that reads which found something have found";
-    registry.register("siblings_returned", help, found.clone());
-    found
 }
 
 fn family<M>(registry: &mut Registry, name: &str, help: &str) -> Family<Label, M>

@@ -42,10 +42,12 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 const BODY_BYTES_BUDGET: usize = 64 << 20;
 /// Readers of `/events` at a time.
 const STREAMS_MAX: usize = 32;
-/// Only what this node serves itself runs or shows, and nobody may put it in a frame.
+/// Only what this node serves itself runs or shows, no text becomes markup, and nobody may put it
+/// in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; \
-                      frame-ancestors 'none'";
+                      frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";
 
 /// What the handlers share.
 pub(super) struct Web {

@@ -21,7 +21,7 @@ impl Healing {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let sessions = family::<Counter>(
             registry,
-            "antientropy_sessions",
+            "antientropy_rounds",
             "Comparisons with peers that ended",
         );
         let outcome = |outcome| sessions.get_or_create(&[("outcome", outcome)]).clone();

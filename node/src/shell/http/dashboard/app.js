@@ -151,15 +151,12 @@ function trouble(error) {
   const me = view.status?.answered_by ?? "This node";
   $("summary").className = "bad";
   say($("summary"), error.answered ? `${me} cannot say` : `${me} does not answer`);
-  const since = view.seen
-    ? ` What you see is from ${new Date(view.seen).toLocaleTimeString()}.`
-    : "";
-  showNotices([
-    [
-      "bad",
-      `${error.answered ? `${me} answers: ${error.message}.` : `${me} does not answer any more; other nodes may still serve, each has this page.`}${since} Trying again.`,
-    ],
-  ]);
+  const why = error.answered
+    ? `${me} answers: ${error.message}.`
+    : `${me} does not answer. Other nodes may still serve; each has this page.`;
+  const seen = new Date(view.seen).toLocaleTimeString();
+  const since = view.seen ? ` What you see is from ${seen}.` : "";
+  showNotices([["bad", `${why}${since} Trying again.`]]);
 }
 
 /** Repeats for as long as there is a token; less often while nobody looks at the page. */
@@ -262,6 +259,6 @@ const given = new URLSearchParams(location.hash.slice(1)).get("token");
 if (given) history.replaceState(null, "", location.pathname);
 const token = given || sessionStorage.getItem("quorate-token");
 setInterval(freshness, 1000);
-listen(view);
 if (token) open(token);
 else demand("");
+listen(view);

@@ -22,41 +22,47 @@ export function change(view, transfers, plan) {
 }
 
 function underWay(view, { note, state, epoch, transfers }) {
-  transfers = [...transfers].sort(
-    (a, b) => view.order.indexOf(a.node) - view.order.indexOf(b.node),
-  );
-  const done = transfers.reduce((sum, row) => sum + row.done, 0);
-  const all = transfers.reduce((sum, row) => sum + row.total, 0);
+  const place = ({ node }) => view.order.indexOf(node);
+  const sorted = [...transfers].sort((a, b) => place(a) - place(b));
+  const idle = sorted.filter((row) => row.adopted && !row.total);
+  const busy = sorted.filter((row) => !idle.includes(row));
+  const unknown = busy.some((row) => !row.adopted);
+  const done = busy.reduce((sum, row) => sum + row.done, 0);
+  const all = busy.reduce((sum, row) => sum + row.total, 0);
   const step =
     state === "moving"
       ? "new owners take in data; reads ask the old ones, writes need both"
       : "reads ask the new owners, writes need both";
-  const rows = transfers.map((row) =>
-    el(
-      "tr",
-      {},
-      el(
-        "th",
-        { scope: "row", class: view.colour(row.node) },
-        el("i", { class: "chip" }),
-        row.node,
-      ),
-      el(
-        "td",
-        { class: row.up ? "" : "bad" },
-        row.up ? (row.adopted ? "takes part" : "not told yet") : "down",
-      ),
-      el("td", { class: "bar" }, row.total ? bar(row.done / row.total) : null),
-      el("td", {}, row.total ? `${row.done} of ${row.total}` : "–"),
-      el("td", {}, bytes(row.bytes)),
-    ),
-  );
+  const heads = ["node", "state", "", "taken in", "bytes"];
   return [
     el("p", {}, el("b", {}, note), ` · ring ${epoch}, ${state}: ${step}.`),
-    all ? el("div", { class: "whole" }, bar(done / all, `${done} of ${all} transfers`)) : null,
-    table(["node", "state", "", "taken in", "bytes"], rows),
-    el("p", { class: "next" }, "To stop it: ", command("quorate ring abort")),
+    all && !unknown
+      ? el("div", { class: "whole" }, bar(done / all, `${done} of ${all} transfers`))
+      : null,
+    busy.length
+      ? table(
+          heads,
+          busy.map((row) => transfer(view, row)),
+        )
+      : null,
+    idle.length ? el("p", { class: "muted small" }, `Nothing to take in: ${list(idle)}`) : null,
+    el("p", { class: "next" }, "To stop it ", command("quorate ring abort")),
   ];
+}
+
+const list = (rows) => rows.map(({ node }) => node).join(", ");
+
+function transfer(view, row) {
+  const state = row.adopted ? "takes part" : "has not said how far it is";
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row", class: view.colour(row.node) }, el("i", { class: "chip" }), row.node),
+    el("td", { class: row.up ? "" : "bad" }, row.up ? state : `down, ${state}`),
+    el("td", { class: "bar" }, row.total ? bar(row.done / row.total) : null),
+    el("td", {}, row.total ? `${row.done} of ${row.total}` : "–"),
+    el("td", {}, row.adopted ? bytes(row.bytes) : "–"),
+  );
 }
 
 function staged(view, { staged }, plan) {

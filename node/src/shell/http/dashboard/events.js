@@ -35,7 +35,7 @@ function tell(entry, view) {
   const today = time.toDateString() === new Date().toDateString();
   const item = el(
     "li",
-    { class: event.node ? view.colour(event.node) : "" },
+    {},
     el(
       "time",
       { datetime: at, title: at },
@@ -49,7 +49,7 @@ function tell(entry, view) {
   while (KEPT < $("events").children.length) $("events").lastChild.remove();
 }
 
-/** Listens for ever; `allowed` says whether there is a token. A node that began anew counts anew. */
+/** Listens for ever, whenever there is a token. */
 export async function listen(view) {
   let after = 0;
   for (;;) {
@@ -57,6 +57,7 @@ export async function listen(view) {
       const headers = { Authorization: `Bearer ${view.token}`, "Last-Event-ID": String(after) };
       const response = view.token ? await fetch("/events", { headers }) : { ok: false };
       if (response.ok) {
+        $("events").replaceChildren();
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         for (let text = ""; ;) {
           const { done, value } = await reader.read();
@@ -81,6 +82,5 @@ export async function listen(view) {
     await new Promise((resolve) => {
       setTimeout(resolve, 2000);
     });
-    $("events").replaceChildren();
   }
 }

@@ -11,7 +11,7 @@ function matrix(view, corner, cell) {
   const head = el(
     "tr",
     {},
-    el("td", { class: "corner" }, corner),
+    el("td", { class: "corner" }, el("span", { class: "hidden" }, corner)),
     ...names.map((name) =>
       el("th", { scope: "col", class: view.colour(name) }, el("i", { class: "chip" }), name),
     ),
@@ -128,9 +128,9 @@ function describe(view, pair) {
     : pair.equal
       ? "equal"
       : "different";
-  const title =
-    `${pair.node} and ${pair.peer}: ${state}; last agreed ${agreed}` +
-    `${pair.behind_keys ? `; ${plural(pair.behind_keys, "key")} behind` : ""}${pair.trouble ? `; ${pair.trouble}` : ""}`;
+  const behind = pair.behind_keys ? `; ${plural(pair.behind_keys, "key")} behind` : "";
+  const trouble = pair.trouble ? `; ${pair.trouble}` : "";
+  const title = `${pair.node} and ${pair.peer}: ${state}; last agreed ${agreed}${behind}${trouble}`;
   const [how, sign] = away.length ? ["warn", "?"] : pair.equal ? ["good", "="] : ["bad", "≠"];
   return [how, `${sign} ${agreed}`, title];
 }

@@ -93,49 +93,49 @@ function update(item, node) {
   );
 }
 
-/** What people should know first, worst first. Commands follow what can be done about it. */
+/** What people should know first: how bad it is, what it is, commands that help. */
 export function notices(view) {
   const { nodes, cluster } = view.status;
-  const found = [];
-  for (const node of nodes.filter(({ state }) => state === "down" || state === "suspect")) {
-    const since = view.since.get(node.name);
-    const ago = since ? ` since ${new Date(since).toLocaleTimeString()}` : "";
-    const owed = node.hints_owed
-      ? ` ${plural(node.hints_owed, "write")} for it wait on other nodes.`
-      : "";
-    if (node.state === "suspect") {
-      found.push(["warn", `${node.name} is suspect${ago}: it has not answered its peers lately.`]);
-    } else {
-      found.push([
-        "bad",
-        `${node.name} is down${ago}. Its partitions run on their other replicas.${owed} If it will not come back:`,
-        `quorate ring stage replace ${node.name} NEWNODE`,
-        `quorate ring stage remove ${node.name} --dead`,
-      ]);
-    }
-  }
-  for (const node of nodes.filter(({ rebuilding }) => rebuilding)) {
-    found.push([
-      "warn",
-      `${node.name} lost data and takes it in again; until then its copies do not count for reads.`,
-    ]);
+  const found = nodes
+    .filter(({ state }) => state === "down" || state === "suspect")
+    .map((node) => away(view, node));
+  for (const { name } of nodes.filter(({ rebuilding }) => rebuilding)) {
+    const until = "until then its copies do not count for reads";
+    found.push(["warn", `${name} lost data and takes it in again; ${until}.`]);
   }
   if (cluster.corrupt) {
-    found.push([
-      "bad",
-      `${plural(cluster.corrupt, "damaged record")} found and being repaired from other replicas. To check everything:`,
-      "quorate verify",
-    ]);
+    const what = plural(cluster.corrupt, "damaged record");
+    const text = `${what} found, to be repaired from other replicas. To check everything:`;
+    found.push(["bad", text, "quorate verify"]);
   }
   const waiting = nodes.filter(({ state, owned }) => state === "joining" && owned === 0);
   if (waiting.length && cluster.ring_state === "stable" && !view.transfers?.staged.length) {
-    found.push([
-      "info",
-      `${waiting.map(({ name }) => name).join(", ")} has joined and owns nothing yet. To give it a share:`,
-      `quorate ring stage join ${waiting[0].name}`,
-    ]);
+    const names = waiting.map(({ name }) => name).join(", ");
+    const text = `${names} joined and ${waiting.length === 1 ? "owns" : "own"} nothing yet.`;
+    found.push(["info", `${text} To give a share:`, `quorate ring stage join ${waiting[0].name}`]);
   }
   return found;
+}
+
+function away(view, node) {
+  const since = view.since.get(node.name);
+  const is = `${node.name} is ${node.state}`;
+  const text = since ? `${is} since ${new Date(since).toLocaleTimeString()}.` : `${is}.`;
+  if (node.state === "suspect") {
+    return ["warn", `${text} It has not answered its peers lately.`];
+  }
+  if (view.status.cluster.ring_state !== "stable") {
+    const waits = "The change of the ring waits for it, or can be given up:";
+    return ["bad", `${text} ${waits}`, "quorate ring abort"];
+  }
+  if (!node.owned) return ["warn", `${text} It owns nothing.`];
+  const owed = node.hints_owed ? ` ${plural(node.hints_owed, "write")} for it wait on others.` : "";
+  return [
+    "bad",
+    `${text} Its partitions run on their other replicas.${owed} If it will not come back:`,
+    `quorate ring stage replace ${node.name} NEWNODE`,
+    `quorate ring stage remove ${node.name} --dead`,
+  ];
 }
 
 export function showNotices(found) {

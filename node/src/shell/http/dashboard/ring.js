@@ -1,12 +1,16 @@
 // The ring as a drawing: an arc for each replica of each partition, the first replica outermost.
 // Outside of it a narrow band shows what moves, in the colour of who takes it in.
 
-import { $, el, show } from "/dashboard/element.js";
+import { $, el, say, show } from "/dashboard/element.js";
 
 const OUTER = 172;
 const ROWS = [40, 15, 15];
 const GAP = 3;
 const BAND = [OUTER + 5, OUTER + 11];
+/** Most partitions drawn; with more of them, one stands for several. */
+const DRAWN_MAX = 1024;
+/** Least part of the ring that a chosen partition is drawn as. */
+const WEDGE_MIN = 1 / 64;
 /** With more partitions than this, seams between them would be all one sees. */
 const SEAMS_MAX = 128;
 
@@ -65,14 +69,18 @@ export class RingView {
 
   parts(ring) {
     const many = ring.partitions.length;
+    const step = Math.ceil(many / DRAWN_MAX);
+    const sector = (partition, outer, inner) =>
+      arc(partition / many, Math.min(1, (partition + step) / many), outer, inner);
     const rows = ROWS.slice(0, Math.min(ring.n, ring.partitions[0].replicas.length));
     this.inner = OUTER - rows.reduce((sum, width) => sum + width + GAP, -GAP);
-    const arcs = ring.partitions.flatMap(({ partition, replicas }) => {
+    const drawn = ring.partitions.filter(({ partition }) => partition % step === 0);
+    const arcs = drawn.flatMap(({ partition, replicas }) => {
       let outer = OUTER;
       return rows.map((width, row) => {
         const node = replicas[row];
         const path = el("path", {
-          d: arc(partition / many, (partition + 1) / many, outer, outer - width),
+          d: sector(partition, outer, outer - width),
           class: `arc r${row} ${this.view.colour(node)} ${this.view.stateOf(node)}`,
         });
         Object.assign(path.dataset, { partition, node });
@@ -80,13 +88,18 @@ export class RingView {
         return path;
       });
     });
-    const moving = (ring.moving ?? []).map(({ partition, to, from }) =>
+    const moves = new Map(
+      (ring.moving ?? []).map((move) => [move.partition - (move.partition % step), move]),
+    );
+    const moving = [...moves].map(([partition, { to, from }]) =>
       el("path", {
-        d: arc(partition / many, (partition + 1) / many, BAND[1], BAND[0]),
+        d: sector(partition, BAND[1], BAND[0]),
         class: `moving ${this.view.colour(to[0] ?? from[0])}`,
       }),
     );
     this.svg.classList.toggle("seams", many <= SEAMS_MAX);
+    if (1 < step)
+      say($("ring-help"), `One of every ${step} partitions is drawn; the arrow keys reach all.`);
     return [
       ...arcs,
       el("g", { class: "movers" }, ...moving),
@@ -125,14 +138,10 @@ export class RingView {
       path.classList.toggle("off", other);
     }
     const many = ring.partitions.length;
-    const marks = [];
-    if (this.chosen !== null) {
-      const d = arc(this.chosen / many, (this.chosen + 1) / many, OUTER + 2, this.inner - 2);
-      marks.push(el("path", { d, class: "chosen" }));
-    }
+    const marks = this.chosen === null ? [] : this.wedge(ring, many);
     if (this.found) {
       const turn = Number(BigInt(this.found.token) >> 11n) / 2 ** 53;
-      const [x1, y1] = at(this.inner - 6, turn).split(" ");
+      const [x1, y1] = at(OUTER + 3, turn).split(" ");
       const [x2, y2] = at(OUTER + 14, turn).split(" ");
       marks.push(
         el("line", { x1, y1, x2, y2, class: "token" }),
@@ -141,6 +150,24 @@ export class RingView {
     }
     this.svg.querySelector(".marks").replaceChildren(...marks);
     this.svg.querySelector(".words").replaceChildren(...this.words(ring, many));
+  }
+
+  /** The chosen partition, wide enough to be seen. */
+  wedge(ring, many) {
+    const half = Math.max(1 / many, WEDGE_MIN) / 2;
+    const middle = (this.chosen + 0.5) / many;
+    const [from, to] = [middle - half, middle + half];
+    let outer = OUTER + 3;
+    const { replicas } = ring.partitions[this.chosen];
+    const rows = ROWS.slice(0, Math.min(ring.n, replicas.length)).map((width, row) => {
+      const d = arc(from, to, outer, outer - width - GAP);
+      outer -= width + GAP;
+      const own = this.view.colour(replicas[row]);
+      return el("path", { d, class: `slice ${own} ${this.view.stateOf(replicas[row])}` });
+    });
+    const frame = arc(from, to, OUTER + 3, outer);
+    const ground = el("path", { d: frame, class: "ground" });
+    return [ground, ...rows, el("path", { d: frame, class: "chosen" })];
   }
 
   words(ring, many) {
