@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 1, 3, 5, 12, 19, 21, 26, 31, 33, 42 | here |
 //! | 23, 24, 25, 27, 28 | `storage` |
-//! | 2 | `clocks` |
+//! | 2, 35 | `clocks` |
 //! | 18, 32, 44, 45 | `network` |
 //! | 43, 46, 50 | `clients` |
 //! | 8, 30 | no story: oracles W4 and W5 in every run, planted bug `merge_by_overwrite` |
@@ -15,7 +15,7 @@
 //! | 4, 9, 10, 14 to 17 | arrive with hints |
 //! | 29 | arrives with anti-entropy |
 //! | 11, 13, 36 to 38 | arrive with ring changes |
-//! | 6, 34, 35 | arrive with reaping and expiry |
+//! | 6, 34 | arrive with reaping |
 //! | 7, 39, 48 | wait for fences of restored and cloned directories (`run --extras`) |
 //! | 41 | counters are not offered |
 //!

@@ -387,6 +387,11 @@ impl Core {
         Duration::from_nanos(self.rng.random_range(0..nanos))
     }
 
+    /// The time in unix milliseconds that decides what has expired.
+    pub(crate) fn time_ms(&self) -> u64 {
+        self.hybrid.time_ms(self.now)
+    }
+
     /// A stamp for a write where the last one wins, or the limit that stands against it.
     pub(crate) fn stamp(&mut self) -> Result<Stamp, &'static str> {
         let members = self.ring.members().len();

@@ -109,6 +109,18 @@ impl Hybrid {
         u64::try_from(median.saturating_add(mono_ms(now))).unwrap_or(0)
     }
 
+    /// A time that is past whatever any clock says that is believed; none until a majority of so
+    /// many members' clocks is known.
+    pub(crate) fn certainly_past_ms(&self, now: Moment, members: usize) -> Option<u64> {
+        let certain = self.is_certain(members);
+        certain.then(|| self.time_ms(now).saturating_sub(SKEW_MAX_MS))
+    }
+
+    /// True if a majority of clocks is known.
+    fn is_certain(&self, members: usize) -> bool {
+        members < 2 * (self.heard.len() + 1)
+    }
+
     /// True if a state with this stamp must not be merged now.
     pub(crate) fn refuses(&self, stamp: Stamp, now: Moment) -> bool {
         self.stamp_max(now) < stamp
@@ -127,8 +139,7 @@ impl Hybrid {
     /// A stamp for a new write, above all before it, in a cluster of so many members; or the name
     /// of the limit that stands against it.
     pub(crate) fn take(&mut self, now: Moment, members: usize) -> Result<Stamp, &'static str> {
-        if 2 * (self.heard.len() + 1) <= members {
-            // Too few clocks are known to tell a wrong one.
+        if !self.is_certain(members) {
             return Err("clocks_compared");
         }
         let stamp = Stamp::at_ms(self.time_ms(now)).max(self.last.next());

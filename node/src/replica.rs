@@ -13,6 +13,7 @@
 
 mod admission;
 mod answer;
+mod expiry;
 mod handover;
 mod recent;
 
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use quorate_ring::NodeId;
 
 pub(crate) use self::answer::fetched;
-use self::{answer::refusal, recent::Recent};
+use self::{answer::refusal, expiry::expire, recent::Recent};
 use crate::{
     causality::{
         Container, Coordinated, Dot, Minter, Rule, Stamp, Write as VersionWrite, coordinate,
@@ -163,6 +164,10 @@ pub(crate) enum Job {
     Read,
     Apply(Merge),
     Coordinate(Box<Intent>),
+    /// Turn the values whose time was over by then into what a delete leaves.
+    Expire {
+        before_ms: u64,
+    },
     /// Delete the record if it is still this one and nothing is under way with it: it belongs to
     /// others, and they have it.
     Drop(Bytes),
@@ -555,6 +560,7 @@ impl Replica {
                 }
                 Job::Apply(merge) => self.apply(&mut entry, &address, caller, merge),
                 Job::Coordinate(intent) => self.coordinate(&mut entry, &address, caller, *intent),
+                Job::Expire { before_ms } => expire(&mut entry, &address, before_ms),
                 Job::Drop(record) => {
                     let idle = !changed && entry.writes.is_empty();
                     self.drop_record(tickets, &mut entry, &address, caller, (idle, &record));

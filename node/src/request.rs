@@ -285,9 +285,9 @@ impl Node {
             Condition::IfAbsent => Precondition::Absent,
         };
         let ttl_ms = write.ttl_ms.unwrap_or(info.ttl_ms);
-        let wall_ms = self.core.now.wall_ms;
+        let time_ms = self.core.time_ms();
         let expires =
-            (ttl_ms != 0 && write.value.is_some()).then(|| wall_ms.saturating_add(ttl_ms));
+            (ttl_ms != 0 && write.value.is_some()).then(|| time_ms.saturating_add(ttl_ms));
         Ok(Plan {
             others: self.core.others(&address, info.n),
             address,

@@ -1,6 +1,6 @@
-//! What wrong clocks do where the last write wins.
+//! What wrong clocks do where the last write wins, and what becomes of values that expire.
 
-use quorate_client::wire::ErrorCode;
+use quorate_client::wire::{Condition, ErrorCode};
 use quorate_sim::{Options, story::Story};
 
 const KEY: u32 = 0;
@@ -81,8 +81,36 @@ fn a_clock_compared_with_nobody_stamps_nothing() {
     }
     story.world.start(a);
     story.wait(5_000);
-    let op = story.prepare(KEY, false, None, quorate_client::wire::Condition::None);
+    let op = story.prepare(KEY, false, None, Condition::None);
     story.world.history.ops[op.at()].w = 1;
     assert_eq!(story.send(a, op).code(), Some(ErrorCode::Overloaded));
     story.end();
+}
+
+/// Row 35: what expires leaves a tombstone of its own, so that a replica which missed it brings
+/// nothing back, whether or not the others have removed the value by then.
+#[test]
+fn what_an_expired_value_replaced_does_not_come_back() {
+    for (seed, away_ms) in [(350, 2_000), (351, 60_000)] {
+        let mut options = Options::calm(seed);
+        // The expiry oracle looks at the disks of such runs.
+        options.workload.mortal = 1;
+        let mut story = Story::with(options);
+        let (a, b) = (story.owner(KEY, 0), story.owner(KEY, 1));
+        story.put(a, KEY, None);
+        let seen = story.get(a, KEY, 3).seen();
+        story.world.crash(b, None);
+        let op = story.prepare(KEY, false, Some(seen), Condition::None);
+        story.world.history.ops[op.at()].ttl_ms = 1_500;
+        assert_eq!(story.send(a, op).ops(), [op]);
+        assert_eq!(story.get(a, KEY, 2).ops(), [op]);
+        story.wait(away_ms);
+        story.world.start(b);
+        story.wait(5_000);
+        assert_eq!(story.get(b, KEY, 3).ops(), []);
+        let seen = story.get(b, KEY, 2).seen();
+        let (next, answer) = story.put(b, KEY, Some(seen));
+        assert_eq!(answer.ops(), [next]);
+        story.end();
+    }
 }

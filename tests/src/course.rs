@@ -12,7 +12,9 @@ use bytes::Bytes;
 use crate::{
     history::{OpIndex, place},
     options::Options,
-    oracle::{Broken, Ruling, bounds, convergence, durability, idempotence, latest, merkle, ring},
+    oracle::{
+        Broken, Ruling, bounds, convergence, durability, expiry, idempotence, latest, merkle, ring,
+    },
     process::{Doom, Process},
     world::{Event, World},
 };
@@ -48,6 +50,8 @@ pub struct Report {
 
 const SECOND: u64 = 1_000_000_000;
 const READ_INTERVAL: u64 = 1_000_000;
+/// Values that have expired are gone from the disks after so much simulated time.
+const EXPIRY_MAX: u64 = 40 * SECOND;
 
 /// Runs a whole run.
 #[must_use]
@@ -112,6 +116,7 @@ impl World {
         // Repairs that nobody answers are forgotten after ten seconds.
         self.run_until(self.now + 12 * SECOND);
         self.finish_comparing()?;
+        self.expire()?;
         self.last_words()?;
         Ok(rounds)
     }
@@ -130,6 +135,24 @@ impl World {
         }
         for process in &self.processes {
             merkle::truth(process, self.now)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the nodes time to remove what has expired, and looks whether they have.
+    fn expire(&mut self) -> Ruling {
+        if self.options.workload.mortal == 0 {
+            return Ok(());
+        }
+        let over_ms = self.processes[1].clock.moment(self.now).wall_ms;
+        self.run_until(self.now + EXPIRY_MAX);
+        for (key, owners) in (0_u32..).zip(&self.layout.owners) {
+            for &node in owners {
+                if let Some(record) = self.record(node, key) {
+                    let (name, container) = (&self.processes[node].name, &record.container);
+                    expiry::record(&self.history, name, key, container, over_ms, self.now)?;
+                }
+            }
         }
         Ok(())
     }
@@ -219,7 +242,12 @@ impl World {
             let versions: Vec<_> = record
                 .container
                 .siblings()
-                .map(|(dot, version)| (dot, version.op, version.value.as_ref().map(Bytes::len)))
+                .map(|(dot, version)| {
+                    // A value that expires is removed by every replica at its own time.
+                    let value = version.value.as_ref();
+                    let value = value.filter(|_| version.expires_at_ms.is_none());
+                    (dot, version.op, value.map(Bytes::len))
+                })
                 .collect();
             format!("{:?} {versions:?}", record.container.clock())
         })

@@ -80,6 +80,8 @@ pub struct Op {
     pub value: Option<Bytes>,
     /// The context it carries; the same in every attempt.
     pub seen: Option<Seen>,
+    /// How long its value is to be seen, in milliseconds; for ever if zero.
+    pub ttl_ms: u64,
     /// Durable replicas it asks for.
     pub w: u8,
     /// Its precondition.
@@ -114,6 +116,14 @@ pub struct Op {
     pub replaced: Option<(u64, u8)>,
     /// Used by searches through the `seen` relation.
     pub visited: u32,
+}
+
+impl Op {
+    /// Whether its version may not be listed although nothing has replaced it.
+    #[must_use]
+    pub const fn may_hide(&self) -> bool {
+        self.delete || 0 < self.ttl_ms
+    }
 }
 
 /// All operations of a run.

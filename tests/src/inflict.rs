@@ -59,8 +59,7 @@ impl World {
                 self.agenda.plan(self.now + lasts, Event::Relief(relief));
             }
             Fault::Clock(node, offset_ms) => {
-                // Where time matters, only a few clocks may be wrong.
-                let node = if self.options.lww { 0 } else { node };
+                let node = if self.options.needs_time() { 0 } else { node };
                 self.processes[node].clock.set_offset(offset_ms);
             }
             Fault::SlowDisk(node, lasts) => {

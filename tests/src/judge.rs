@@ -113,7 +113,7 @@ impl World {
             return;
         };
         let number = self.history.op(index).key;
-        if self.history.op(index).delete {
+        if self.history.op(index).may_hide() {
             self.deleted.insert(number);
         }
         let at = self.now;
@@ -353,8 +353,8 @@ impl World {
         format::decode(self.layout.bucket.0, name, bytes).ok()
     }
 
-    /// What a context stands for: the versions listed beside it, and deletes, which are not
-    /// listed; only these are taken from the context itself. It names a limited number of them;
+    /// What a context stands for: the versions listed beside it, and deletes and what has expired,
+    /// which are not listed; only these are taken from the context itself. It names a limited number of them;
     /// with more, those count that its clock covers.
     fn seen(&self, listing: &Listing, context: Option<&Bytes>) -> Option<Seen> {
         let context = context?;
@@ -368,7 +368,7 @@ impl World {
             let named = opened.seen.len();
             for op in opened.seen {
                 if let Some(index) = self.history.find_number(op.id)
-                    && self.history.op(index).delete
+                    && self.history.op(index).may_hide()
                     && !ops.contains(&index)
                 {
                     ops.push(index);
@@ -377,7 +377,7 @@ impl World {
             if SEEN_MAX <= named {
                 for (&dot, &index) in &self.history.dots[place(listing.key)] {
                     if opened.clock.covers(dot)
-                        && self.history.op(index).delete
+                        && self.history.op(index).may_hide()
                         && !ops.contains(&index)
                     {
                         ops.push(index);

@@ -199,6 +199,10 @@ pub struct WorkloadOptions {
     pub impatient: u32,
     /// Acknowledged writes whose operation id is then used for another write, per million.
     pub reuse: u32,
+    /// Puts whose values expire, per million.
+    pub mortal: u32,
+    /// The longest time such a value has.
+    pub ttl_max_ms: u64,
     /// Budget of a request.
     pub timeout: Duration,
 }
@@ -318,8 +322,17 @@ impl Options {
         options.workload.value_max = *rng.pick(&[32, 32, 100, 100, 300, 1_000, 4_000]);
         options.workload.gets = *rng.pick(&[200_000, 500_000, 500_000, 700_000]);
         options.workload.contextual = *rng.pick(&[500_000, 800_000, 950_000, 950_000]);
-        options.lww = Rng::new(seed, 0x0905).chance(120_000);
+        let mut rng = Rng::new(seed, 0x0905);
+        options.lww = rng.chance(120_000);
+        options.workload.mortal = *rng.pick(&[0, 0, 0, 20_000, 300_000]);
+        options.workload.ttl_max_ms = *rng.pick(&[10, 1_000, 10_000]);
         options
+    }
+
+    /// Whether it matters what time it is: then only a few clocks may be wrong.
+    #[must_use]
+    pub const fn needs_time(&self) -> bool {
+        self.lww || 0 < self.workload.mortal
     }
 
     /// The bucket that clients use.
@@ -531,6 +544,8 @@ fn workload(rng: &mut Rng, w_min: u8) -> WorkloadOptions {
         hasty: 0,
         impatient: 0,
         reuse: 0,
+        mortal: 0,
+        ttl_max_ms: 10_000,
     }
 }
 

@@ -235,6 +235,9 @@ impl Workload {
             condition,
             ..Op::new(key, delete, now)
         };
+        if !delete && self.rng.chance(self.options.mortal) {
+            op.ttl_ms = self.rng.between(1, self.options.ttl_max_ms);
+        }
         if op.condition != Condition::None {
             self.counts.conditional += 1;
             op.front = session.read(key, w, now).front;
@@ -350,6 +353,7 @@ impl Workload {
             w: (op.w != W_DEFAULT).then_some(op.w),
             op_id: op_id(index),
             retry,
+            ttl_ms: (0 < op.ttl_ms).then_some(op.ttl_ms),
             condition: op.condition,
             timeout_ms,
             ..WriteRequest::default()
@@ -511,6 +515,7 @@ impl Op {
             value_bytes: 16,
             value: None,
             seen: None,
+            ttl_ms: 0,
             w: W_DEFAULT,
             condition: Condition::None,
             front: Vec::new(),

@@ -167,8 +167,7 @@ impl World {
             .map(|name| {
                 let drift = rng.below(500);
                 let skew = skew(&mut rng, &options);
-                // Where time matters, only a few clocks may be wrong.
-                let right = options.lww && *name != names[0];
+                let right = options.needs_time() && *name != names[0];
                 let offset = if right { 0 } else { skew } + options.wall_shift_ms;
                 let clock = Clock::new(drift, offset);
                 let disk = Disk::new(options.disk.clone(), Rng::new(rng.word(), 1));

@@ -56,6 +56,30 @@ impl Sibling {
     pub fn is_live_value(&self, now_ms: u64) -> bool {
         self.value.is_some() && self.expires_at_ms.is_none_or(|at| now_ms < at)
     }
+
+    /// True if this is what is left of a value whose time was over.
+    const fn is_expired_form(&self) -> bool {
+        self.value.is_none() && self.expires_at_ms.is_some()
+    }
+
+    /// True if both are one version, perhaps one of them after its time was over.
+    fn is_same_version(&self, other: &Self) -> bool {
+        if self.is_expired_form() == other.is_expired_form() {
+            return self == other;
+        }
+        let rest = |sibling: &Self| {
+            let Self {
+                op,
+                request_hash,
+                written_at_ms,
+                expires_at_ms,
+                stamp,
+                ..
+            } = *sibling;
+            (op, request_hash, written_at_ms, expires_at_ms, stamp)
+        };
+        rest(self) == rest(other)
+    }
 }
 
 /// An operation whose version was superseded.
@@ -232,14 +256,47 @@ impl Container {
         Ok(changed)
     }
 
+    /// When the first of its values expires.
+    #[must_use]
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        let values = self.siblings.iter().map(|(_, sibling)| sibling);
+        let mortal = values.filter(|sibling| sibling.value.is_some());
+        mortal.filter_map(|sibling| sibling.expires_at_ms).min()
+    }
+
+    /// Turns every value whose time was over at that time into what a delete leaves. True if there
+    /// was one.
+    ///
+    /// No dot is minted and nothing is covered: the version goes on under its own name, without its
+    /// value. Each replica does so by itself and comes to the same state, and of a version that one
+    /// has with its value and another without, the one without is the later.
+    pub fn expire(&mut self, before_ms: u64) -> bool {
+        let mut changed = false;
+        for (_, sibling) in &mut self.siblings {
+            if sibling.expires_at_ms.is_some_and(|at| at <= before_ms) {
+                changed |= sibling.value.take().is_some();
+            }
+        }
+        if changed {
+            collapse(&mut self.siblings);
+        }
+        changed
+    }
+
     /// Merges the versions where the last write wins; those that die are added to `gone`.
     fn sync_latest(&mut self, other: &Self, gone: &mut Vec<RecentOp>) -> bool {
         let before = self.siblings.clone();
         let held = |dot: &Dot| before.iter().any(|(held, _)| held == dot);
         let new = other.siblings.iter().filter(|(dot, _)| !held(dot));
         self.siblings.extend(new.cloned());
+        for (dot, ours) in &mut self.siblings {
+            let twin = other.siblings.iter().find(|(their, _)| their == dot);
+            if twin.is_some_and(|(_, their)| their.is_expired_form()) {
+                ours.value = None;
+            }
+        }
         gone.extend(self.keep_latest());
-        self.siblings.len() != before.len() || !self.siblings.iter().all(|(dot, _)| held(dot))
+        self.siblings != before
     }
 
     /// Lets go of all versions but the last one; says which operations they were of.
@@ -263,7 +320,7 @@ impl Container {
         for (dot, ours) in &self.siblings {
             while theirs.next_if(|(their, _)| their < dot).is_some() {}
             if let Some((_, their)) = theirs.next_if(|(their, _)| their == dot)
-                && their != ours
+                && !their.is_same_version(ours)
             {
                 return Some(*dot);
             }
@@ -276,7 +333,7 @@ impl Container {
         let ours = mem::take(&mut self.siblings);
         let before = ours.len();
         let mut merged = Vec::with_capacity(before + other.siblings.len());
-        let (mut kept, mut added) = (0, 0);
+        let (mut kept, mut added, mut expired) = (0, 0, false);
         let mut ours = ours.into_iter().peekable();
         let mut theirs = other.siblings.iter().peekable();
         loop {
@@ -296,9 +353,12 @@ impl Container {
                 }
                 continue;
             }
-            let (dot, sibling) = ours.next().expect("it was peeked at");
-            if order == Ordering::Equal {
-                theirs.next();
+            let (dot, mut sibling) = ours.next().expect("it was peeked at");
+            if order == Ordering::Equal
+                && let Some((_, their)) = theirs.next()
+                && their.is_expired_form()
+            {
+                expired |= sibling.value.take().is_some();
             }
             if order == Ordering::Less && other.let_go(dot, sibling.op) {
                 gone.push(superseded(&sibling, sibling.written_at_ms));
@@ -308,12 +368,12 @@ impl Container {
             }
         }
         let total = merged.len();
-        if 0 < added && 0 < kept {
+        if expired || (0 < added && 0 < kept) {
             collapse(&mut merged);
         }
         let collapsed = merged.len() < total;
         self.siblings = merged;
-        kept < before || 0 < added || collapsed
+        kept < before || 0 < added || collapsed || expired
     }
 
     /// True if this state has seen the dot or superseded the operation, given that the dot is not
@@ -455,6 +515,12 @@ fn includes(all: &[RecentOp], some: &[RecentOp]) -> bool {
     })
 }
 
+/// Whether two versions of one operation are of the same request.
+fn is_twin(one: &Sibling, other: &Sibling) -> bool {
+    let expired = one.is_expired_form() || other.is_expired_form();
+    one.value == other.value || (expired && one.request_hash == other.request_hash)
+}
+
 fn superseded(sibling: &Sibling, at_ms: u64) -> RecentOp {
     RecentOp {
         op: sibling.op,
@@ -464,7 +530,8 @@ fn superseded(sibling: &Sibling, at_ms: u64) -> RecentOp {
 }
 
 /// Of equal values of one operation keeps the one with the smallest dot. Different values under
-/// one id are a client's mistake, and stay: no value is lost over a reused id.
+/// one id are a client's mistake, and stay: no value is lost over a reused id. Of one that has
+/// expired it is the request that has to be the same.
 fn collapse(siblings: &mut Vec<(Dot, Sibling)>) {
     let mut index = 1;
     while index < siblings.len() {
@@ -472,7 +539,7 @@ fn collapse(siblings: &mut Vec<(Dot, Sibling)>) {
         let (_, this) = &later[0];
         let twin = earlier
             .iter()
-            .any(|(_, other)| other.op == this.op && other.value == this.value);
+            .any(|(_, other)| other.op == this.op && is_twin(other, this));
         if twin {
             siblings.remove(index);
         } else {

@@ -576,7 +576,7 @@ impl ReadOp {
     }
 
     fn reply(&self, core: &Core, bucket: &Bucket, merged: &Container) -> GetReply {
-        let live = merged.live_values(core.now.wall_ms);
+        let live = merged.live_values(core.time_ms());
         let key = &self.address.key;
         let seal = || {
             core.context_key

@@ -211,7 +211,7 @@ impl ScanOp {
                 }
             }
         }
-        let now = core.now.wall_ms;
+        let now = core.time_ms();
         let mut last = end;
         let done = last.is_none();
         for (place, container) in merged {

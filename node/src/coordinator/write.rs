@@ -155,7 +155,7 @@ impl WriteOp {
             written_at_ms: core.now.wall_ms,
             expires_at_ms: plan.expires_at_ms,
             stamp,
-            now_ms: core.now.wall_ms,
+            now_ms: core.time_ms(),
         };
         let intent = Intent {
             write,

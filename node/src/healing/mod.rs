@@ -9,6 +9,7 @@
 //! Not decided here: hints, read repair, and what becomes of records that cannot be read.
 
 pub(crate) mod anti_entropy;
+pub(crate) mod expiry;
 pub(crate) mod governor;
 pub mod merkle;
 pub mod message;

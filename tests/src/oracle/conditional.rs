@@ -89,6 +89,6 @@ fn saw_all(history: &mut History, index: OpIndex) -> bool {
     let mut minted = history.dots[place(history.op(index).key)].values();
     minted.all(|&other| {
         let op = history.op(other);
-        history.met(other) && !op.delete && op.dots.len() == 1
+        history.met(other) && !op.may_hide() && op.dots.len() == 1
     })
 }

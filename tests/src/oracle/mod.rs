@@ -10,6 +10,7 @@ pub mod conditional;
 pub mod contexts;
 pub mod convergence;
 pub mod durability;
+pub mod expiry;
 pub mod idempotence;
 pub mod latest;
 pub mod merkle;

@@ -30,7 +30,8 @@ pub fn recognise(
     if op.key != key {
         return Err(broken(&format!("{index:?} belongs to key {}", op.key)));
     }
-    if op.delete != version.tombstone {
+    let expired = 0 < op.ttl_ms && version.tombstone;
+    if op.delete != version.tombstone && !expired {
         return Err(broken(&format!("{index:?} is not of that kind")));
     }
     match &version.value {

@@ -105,6 +105,10 @@ impl Session {
 
     /// A write was acknowledged, or returned by a read that establishes it.
     pub fn established(&mut self, history: &mut History, index: OpIndex, w: u8, at: u64) {
+        if 0 < history.op(index).ttl_ms && self.latest.is_none() {
+            // It may expire at any time.
+            return;
+        }
         if let Some(latest) = &mut self.latest {
             return latest.established(history, index, w, at);
         }

@@ -2,6 +2,7 @@
 
 mod contexts;
 mod examples;
+mod expiry;
 mod latest;
 mod laws;
 mod leases;

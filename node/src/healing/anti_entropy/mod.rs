@@ -23,6 +23,7 @@ use self::{
 };
 use super::{
     Found, Load, Mechanism,
+    expiry::Expiry,
     merkle::{
         forest::{DOUBTS_MAX, Forest},
         trie::{LEAVES, Prefix, leaf_of},
@@ -99,6 +100,8 @@ pub(crate) struct AntiEntropy {
     scan_begun: Instant,
     /// The next round of the audit begins then.
     audit_from: Instant,
+    /// Records with values whose time is over.
+    expiry: Expiry,
     /// Counts wishes for a comparison.
     generation: u64,
 }
@@ -117,6 +120,7 @@ impl AntiEntropy {
             scan_rests: now,
             scan_begun: now,
             audit_from: now,
+            expiry: Expiry::default(),
             generation: 0,
         }
     }
@@ -192,7 +196,7 @@ impl AntiEntropy {
     /// Builds, mends or audits the tree.
     fn scan(&mut self, core: &mut Core) {
         let now = core.now.mono;
-        let audit = self.audit_from <= now;
+        let audit = self.audit_from <= now && self.expiry.wakes(now).is_none();
         if now < self.scan_rests || (!self.forest.has_work() && !audit) {
             return;
         }
@@ -395,6 +399,7 @@ impl AntiEntropy {
         for address in progress.damaged {
             core.submit_for(Caller::Nobody, &address, Job::Read);
         }
+        self.expiry.found(core, progress.mortal);
         if 0 < progress.corrected {
             let leaves = progress.corrected;
             core.event(Event::TreeCorrected { leaves });
@@ -519,6 +524,7 @@ impl Mechanism for AntiEntropy {
         if self.next_tick <= now {
             self.tick(core);
         }
+        self.expiry.step(core);
         self.scan(core);
         let due = |session: &&Session| session.wake().is_some_and(|wake| wake <= now);
         let due: Vec<u64> = self
@@ -533,17 +539,20 @@ impl Mechanism for AntiEntropy {
     }
 
     fn poll_timeout(&self) -> Instant {
+        let expiry = self.expiry.wakes(self.next_tick);
         let wakes = self.sessions.values().filter_map(Session::wake).min();
         let mut next = wakes.map_or(self.next_tick, |wake| wake.min(self.next_tick));
         if !self.forest.is_scanning() {
             let scan = if self.forest.has_work() {
                 self.scan_rests
+            } else if let Some(expiry) = expiry {
+                expiry
             } else {
                 self.scan_rests.max(self.audit_from)
             };
             next = next.min(scan);
         }
-        next
+        expiry.map_or(next, |expiry| next.min(expiry))
     }
 
     fn pairs(&self, me: NodeId, now: Instant) -> Vec<PairReport> {

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     bucket::Catalogue,
-    causality::ContextKey,
+    causality::{Container, ContextKey},
     healing::Found,
     message::BucketId,
     replica::{Address, Change, Held, Replica, Stored},
@@ -139,6 +139,8 @@ pub(crate) struct Progress {
     pub(crate) corrected: u64,
     /// Records that do not speak for their keys.
     pub(crate) damaged: Vec<Address>,
+    /// Records with values that expire, and when the first of them does.
+    pub(crate) mortal: Vec<(Address, u64)>,
     /// The end of the token space was reached.
     pub(crate) round: bool,
 }
@@ -365,6 +367,9 @@ impl Forest {
             bucket: BucketId(bucket),
             key: store_key.slice_ref(key),
         };
+        if let Some(at_ms) = held.container().and_then(Container::expires_at_ms) {
+            told.mortal.push((address.clone(), at_ms));
+        }
         if scan.reason != Reason::Doubt && held.is_suspect() {
             told.damaged.push(address.clone());
         }

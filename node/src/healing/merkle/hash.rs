@@ -3,7 +3,8 @@
 //! Operation ids that were superseded are left out: every node forgets them at its own time. A
 //! record without any history adds nothing, as if it were absent. One that cannot be read adds
 //! something that no other node can have, so that it never looks absent and never equal; one whose
-//! history is doubted adds that on top.
+//! history is doubted adds that on top. Of a version that expires the value is left out, and its
+//! request's hash stands for it: each replica removes the value at its own time.
 
 use std::fmt;
 
@@ -68,7 +69,8 @@ impl Hasher {
         self.begin(bucket, key);
         codec::put_clock(&mut self.scratch, container.clock());
         for (dot, sibling) in container.siblings() {
-            let value = sibling.value.as_ref();
+            let lasts = sibling.expires_at_ms.is_none();
+            let value = sibling.value.as_ref().filter(|_| lasts);
             let out = &mut self.scratch;
             out.put_u128_le(dot.actor.uuid.get());
             out.put_u64_le(dot.actor.epoch);
