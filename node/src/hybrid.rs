@@ -94,6 +94,11 @@ impl Hybrid {
         self.heard.insert(peer, offset(wall_ms, now));
     }
 
+    /// Whose clocks are known.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.heard.keys().copied()
+    }
+
     /// Forgets those who are no peers any more.
     pub(crate) fn retain(&mut self, is_peer: impl Fn(NodeId) -> bool) {
         self.heard.retain(|peer, _| is_peer(*peer));

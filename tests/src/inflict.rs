@@ -59,8 +59,9 @@ impl World {
                 self.agenda.plan(self.now + lasts, Event::Relief(relief));
             }
             Fault::Clock(node, offset_ms) => {
-                let node = if self.options.needs_time() { 0 } else { node };
-                self.processes[node].clock.set_offset(offset_ms);
+                if self.options.may_be_wrong(node) {
+                    self.processes[node].clock.set_offset(offset_ms);
+                }
             }
             Fault::SlowDisk(node, lasts) => {
                 self.processes[node].disk.set_slow(true);

@@ -329,10 +329,12 @@ impl Options {
         options
     }
 
-    /// Whether it matters what time it is: then only a few clocks may be wrong.
+    /// Whether this node's wall clock may be wrong. Where it matters what time it is, that is only
+    /// the first one's, and none while the ring changes: in a ring of two it could not be outvoted.
     #[must_use]
-    pub const fn needs_time(&self) -> bool {
-        self.lww || 0 < self.workload.mortal
+    pub const fn may_be_wrong(&self, node: usize) -> bool {
+        let needs_time = self.lww || 0 < self.workload.mortal;
+        !needs_time || (node == 0 && self.ring_interval.is_none())
     }
 
     /// The bucket that clients use.

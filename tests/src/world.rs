@@ -164,11 +164,12 @@ impl World {
         let interval = options.ring_interval.unwrap_or(0);
         let processes: Vec<Process> = names
             .iter()
-            .map(|name| {
+            .enumerate()
+            .map(|(node, name)| {
                 let drift = rng.below(500);
                 let skew = skew(&mut rng, &options);
-                let right = options.needs_time() && *name != names[0];
-                let offset = if right { 0 } else { skew } + options.wall_shift_ms;
+                let skew = if options.may_be_wrong(node) { skew } else { 0 };
+                let offset = skew + options.wall_shift_ms;
                 let clock = Clock::new(drift, offset);
                 let disk = Disk::new(options.disk.clone(), Rng::new(rng.word(), 1));
                 Process::new(name.clone(), clock, disk, Rng::new(rng.word(), 2))

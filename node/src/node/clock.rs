@@ -4,6 +4,8 @@
 //! stamps that may be taken is kept ahead of the time on disk while there is such a bucket: looked
 //! at with every comparison, which are closer together than the bound is ahead.
 
+use std::collections::BTreeSet;
+
 use quorate_ring::NodeId;
 
 use super::Node;
@@ -20,9 +22,11 @@ impl Node {
     pub(super) fn hear_clock(&mut self, from: NodeId, id: RpcId, wall_ms: u64) {
         let core = &mut self.core;
         if wall_ms != 0 && self.running.contains_key(&OpKey(id.0)) {
-            let ring = &core.ring;
-            core.hybrid.retain(|peer| ring.member(peer).is_some());
             core.hybrid.heard(from, wall_ms, core.now);
+            // Who left the ring and is still known helps to outvote a wrong clock in a small one.
+            let known = core.hybrid.peers().filter(|peer| core.knows(*peer));
+            let known: BTreeSet<NodeId> = known.collect();
+            core.hybrid.retain(|peer| known.contains(&peer));
         }
     }
 
