@@ -354,8 +354,8 @@ impl World {
     }
 
     /// What a context stands for: the versions listed beside it, and deletes and what has expired,
-    /// which are not listed; only these are taken from the context itself. It names a limited number of them;
-    /// with more, those count that its clock covers.
+    /// which are not listed; only these are taken from the context itself. It names a limited
+    /// number of them; with more, those count that its clock covers.
     fn seen(&self, listing: &Listing, context: Option<&Bytes>) -> Option<Seen> {
         let context = context?;
         let mut ops = listing.ops.clone();
