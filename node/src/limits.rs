@@ -26,6 +26,9 @@ pub struct Limits {
     pub repairs_max: usize,
     /// Damaged records being recovered from other replicas (`recoveries`).
     pub recoveries_max: usize,
+    /// Damaged records that are kept in mind (`damages`). Of more, the one found first is found
+    /// anew when its key is touched.
+    pub damages_max: usize,
     /// Local scans in progress for peers and clients (`scans`).
     pub scans_max: usize,
     /// The longest a client may ask a request to wait.
@@ -57,6 +60,7 @@ impl Default for Limits {
             key_queue_max: 4_096,
             repairs_max: 1_024,
             recoveries_max: 64,
+            damages_max: 4_096,
             scans_max: 64,
             timeout_max: Duration::from_mins(10),
             replica_limit_min: Duration::from_millis(20),

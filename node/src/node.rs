@@ -369,7 +369,7 @@ impl Node {
                     incoming: decoded.container,
                     // Whether the sender is sure of its own copy says nothing about ours.
                     bytes: (!decoded.suspect).then(|| record.clone()),
-                    complete: false,
+                    heals: None,
                 });
                 self.core.submit_for(Caller::Peer(from, id), address, job);
             }

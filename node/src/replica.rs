@@ -13,6 +13,7 @@
 
 mod admission;
 mod answer;
+mod damage;
 mod expiry;
 mod handover;
 mod recent;
@@ -26,8 +27,11 @@ use std::{
 use bytes::Bytes;
 use quorate_ring::NodeId;
 
-pub(crate) use self::answer::fetched;
-use self::{answer::refusal, expiry::expire, recent::Recent};
+pub(crate) use self::{
+    answer::fetched,
+    damage::{Damage, DamageId},
+};
+use self::{answer::refusal, damage::Damages, expiry::expire, recent::Recent};
 use crate::{
     causality::{
         Container, Coordinated, Dot, Minter, Rule, Stamp, Write as VersionWrite, coordinate,
@@ -179,8 +183,8 @@ pub(crate) struct Merge {
     pub(crate) incoming: Container,
     /// The record it was read from: if nothing but it is left after merging, it is stored as it is.
     pub(crate) bytes: Option<Bytes>,
-    /// Every other replica's state is in it, which ends a suspicion.
-    pub(crate) complete: bool,
+    /// Every other replica's state is in it, asked for after this damage was found: that heals it.
+    pub(crate) heals: Option<DamageId>,
 }
 
 /// Why a job did nothing.
@@ -264,23 +268,8 @@ pub(crate) struct Replica {
     commands: VecDeque<Command>,
     done: VecDeque<(Caller, Address, Done)>,
     damaged: VecDeque<Damage>,
+    damages: Damages,
     changes: VecDeque<Change>,
-}
-
-/// A record that does not speak for its key at present.
-#[derive(Debug)]
-pub(crate) enum Damage {
-    /// It cannot be read.
-    Unreadable(Address),
-    /// It was written over one that could not be read, and the others were never all asked.
-    Suspect(Address),
-}
-
-impl Damage {
-    pub(crate) const fn address(&self) -> &Address {
-        let (Self::Unreadable(address) | Self::Suspect(address)) = self;
-        address
-    }
 }
 
 impl Replica {
@@ -297,6 +286,7 @@ impl Replica {
             commands: VecDeque::new(),
             done: VecDeque::new(),
             damaged: VecDeque::new(),
+            damages: Damages::new(limits.damages_max),
             changes: VecDeque::new(),
         }
     }
@@ -316,6 +306,16 @@ impl Replica {
     /// Records that were found to need the other replicas.
     pub(crate) fn poll_damaged(&mut self) -> Option<Damage> {
         self.damaged.pop_front()
+    }
+
+    /// The damage of a record, if it is known to be damaged.
+    pub(crate) fn damage(&self, address: &Address) -> Option<DamageId> {
+        self.damages.id(address)
+    }
+
+    /// How many damaged records are kept in mind.
+    pub(crate) fn damages(&self) -> usize {
+        self.damages.len()
     }
 
     /// Records that have been written.
@@ -429,13 +429,19 @@ impl Replica {
             Err(_) => Held::Unreadable,
         };
         if let Some(entry) = self.entries.get_mut(&address) {
-            let healing = |(_, job): &(_, Job)| matches!(job, Job::Apply(merge) if merge.complete);
-            if held.is_suspect() && !entry.queue.iter().any(healing) {
+            if held.is_suspect() {
                 let address = address.clone();
-                self.damaged.push_back(match held {
+                let damage = match held {
                     Held::Unreadable => Damage::Unreadable(address),
                     Held::Absent | Held::Present(_) => Damage::Suspect(address),
-                });
+                };
+                self.damages.found(&damage);
+                let id = self.damages.id(damage.address());
+                let healing =
+                    |(_, job): &(_, Job)| matches!(job, Job::Apply(merge) if merge.heals == id);
+                if !entry.queue.iter().any(healing) {
+                    self.damaged.push_back(damage);
+                }
             }
             entry.loading = false;
             entry.remembered = false;
@@ -585,6 +591,11 @@ impl Replica {
             }
         }
         if changed && let Held::Present(stored) = &entry.latest {
+            if stored.record.suspect {
+                self.damages.written(&address);
+            } else {
+                self.damages.healed(&address);
+            }
             let state = entry.latest.clone();
             let ticket = self.put(tickets, &address, &stored.bytes);
             entry.writes.push_back(InFlight {
@@ -662,7 +673,8 @@ impl Replica {
                 return Waits::No;
             }
         };
-        let suspect = entry.latest.is_suspect() && !merge.complete;
+        let heals = merge.heals.is_some() && merge.heals == self.damages.id(address);
+        let suspect = entry.latest.is_suspect() && !heals;
         if !received.changed && suspect == entry.latest.is_suspect() {
             return Waits::ForWhatIsThere;
         }

@@ -163,7 +163,7 @@ impl PullOp {
         let job = Job::Apply(Merge {
             incoming: decoded.container,
             bytes: (!decoded.suspect).then_some(item.record),
-            complete: false,
+            heals: None,
         });
         self.outstanding += 1;
         core.submit_for(Caller::Op(self.key), &address, job);

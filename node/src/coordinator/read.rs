@@ -23,7 +23,7 @@ use crate::{
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
     message::{Class, Message, ReplicaState, RpcId},
-    replica::{Address, Caller, Done, Held, Job, Merge, OpKey, Stored},
+    replica::{Address, Caller, DamageId, Done, Held, Job, Merge, OpKey, Stored},
     store::format::{self, Record},
 };
 
@@ -83,6 +83,8 @@ pub(crate) struct ReadOp {
     hedge: Instant,
     deadline: Instant,
     own_suspect: bool,
+    /// What is known to be wrong with our own record since before the others were asked.
+    damage: Option<DamageId>,
 }
 
 impl ReadOp {
@@ -164,7 +166,9 @@ impl ReadOp {
             hedge: deadline,
             deadline,
             own_suspect: false,
+            damage: None,
         };
+        op.damage = core.replica.damage(&op.address);
         op.own_suspect = op.is_recovery();
         let order = core.by_speed(&op.replicas);
         if order.len() < usize::from(quorum) {
@@ -382,7 +386,7 @@ impl ReadOp {
                 }
             }
         }
-        let healing = self.own_suspect && self.others_answered(core.me);
+        let healing = self.own_suspect && self.damage.is_some() && self.others_answered(core.me);
         if healing && !stale.contains(&core.me) {
             holders.remove(&core.me);
             stale.push(core.me);
@@ -429,7 +433,7 @@ impl ReadOp {
         let job = Job::Apply(Merge {
             incoming: merged.clone(),
             bytes: Some(bytes.clone()),
-            complete: healing,
+            heals: self.damage.filter(|_| healing),
         });
         core.event(Event::ReadRepair {
             replica: node,
@@ -463,6 +467,7 @@ impl ReadOp {
         self.asked.clear();
         self.phase = Phase::Gathering;
         self.own_suspect = self.is_recovery();
+        self.damage = core.replica.damage(&self.address);
         if self.is_recovery() {
             self.quorum = u8::try_from(self.replicas.len()).unwrap_or(u8::MAX);
         }

@@ -105,6 +105,7 @@ impl Node {
                 self.recoveries.len(),
                 core.limits.recoveries_max,
             ),
+            ("damages", core.replica.damages(), core.limits.damages_max),
         ];
         gauges.extend(self.healing.load());
         gauges

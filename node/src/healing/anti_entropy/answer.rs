@@ -153,7 +153,7 @@ impl Answer {
             let job = Job::Apply(Merge {
                 incoming: record.container,
                 bytes: (!record.suspect).then_some(bytes),
-                complete: false,
+                heals: None,
             });
             open += 1;
             core.submit_for(Caller::Tree(task), &address, job);

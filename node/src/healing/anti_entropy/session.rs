@@ -457,7 +457,7 @@ impl Session {
             let job = Job::Apply(Merge {
                 incoming: record.container,
                 bytes: (!record.suspect).then_some(bytes),
-                complete: false,
+                heals: None,
             });
             *open += 1;
             core.submit_for(Caller::Tree(self.id), &Address::from(&place), job);
