@@ -1,7 +1,7 @@
 //! What disks do: damage, loss, misdirection, no space, half a journal.
 
 use quorate_client::wire::ErrorCode;
-use quorate_sim::story::Story;
+use quorate_sim::{Options, story::Story};
 
 const KEY: u32 = 0;
 
@@ -116,4 +116,42 @@ fn mid_log_damage_is_not_end_of_log() {
         Some(ErrorCode::Unavailable),
         "one replica is away, one does not count"
     );
+}
+
+/// Row 26: what the others said of a damaged record heals it, unless it was written and damaged
+/// again since they were asked.
+#[test]
+fn what_was_said_before_a_second_damage_heals_nothing() {
+    let mut options = Options::calm(26);
+    options.limits.recent_bytes_max = 0; // Read from the disk each time.
+    let mut story = Story::with(options);
+    let (a, b, c) = (
+        story.owner(KEY, 0),
+        story.owner(KEY, 1),
+        story.owner(KEY, 2),
+    );
+    story.put(a, KEY, None);
+    story.wait(1_000);
+    story.world.isolate(c);
+    assert!(story.world.damage(a, KEY), "the record was there");
+    // B answers the recovery that this begins, C does not.
+    story.get(a, KEY, 1);
+    let seen = story.get(b, KEY, 1).seen();
+    let (second, answer) = story.put(b, KEY, Some(seen));
+    assert_eq!(answer.ops(), [second], "stored by A and B");
+    assert!(story.world.damage(a, KEY), "it was written again");
+    story.get(a, KEY, 1);
+    story.world.network.mend();
+    story.world.isolate(b);
+    story.wait(4_000);
+    let answer = story.get(c, KEY, 2);
+    assert_eq!(
+        answer.code(),
+        Some(ErrorCode::Unavailable),
+        "A cannot know what B has: {answer:?}"
+    );
+    story.world.network.mend();
+    story.wait(5_000);
+    assert_eq!(story.get(a, KEY, 3).ops(), [second]);
+    story.end();
 }

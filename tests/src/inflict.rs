@@ -90,6 +90,11 @@ impl World {
                     self.one_operation();
                 }
             }
+            Fault::Wanted(key) => {
+                self.workload.aim(Some(key));
+                self.one_operation();
+                self.workload.aim(None);
+            }
             Fault::Ambush(key, lasts) => self.ambush(key, lasts),
             Fault::Brownout(down, lasts, requests) => self.brownout(down, lasts, requests),
             Fault::Harm(harm) => self.harm(harm),
@@ -116,12 +121,19 @@ impl World {
             self.processes[node].disk.set_slow(true);
             self.agenda.plan(at, Event::Relief(Relief::Disk(node)));
         }
-        // Spread over the last commits, so that what one writes another may read.
+        // Spread over the last commits, so that what one writes another may read: every other time
+        // of a key of which no replica keeps its power.
+        let goes = |node: &usize| down.iter().any(|(other, _)| other == node);
+        let doomed = |owners: &Vec<usize>| owners.iter().all(goes);
+        let key = self.layout.owners.iter().position(doomed);
+        let key = key.filter(|_| requests % 2 == 0);
         for number in 0..u64::from(requests) {
             let before = number * BROWNOUT_PACE;
-            let burst = Event::Fault(Fault::Overload(1));
+            let burst = key.map_or(Fault::Overload(1), |key| {
+                Fault::Wanted(u32::try_from(key).expect("a run has few keys"))
+            });
             let when = at.saturating_sub(before).max(self.now);
-            self.agenda.plan(when, burst);
+            self.agenda.plan(when, Event::Fault(burst));
         }
         self.agenda.plan(at, Event::Fault(Fault::Crash(down)));
     }

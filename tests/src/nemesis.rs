@@ -46,6 +46,8 @@ pub enum Fault {
     Swizzle(Vec<(usize, u64, u64)>),
     /// So many requests at one instant.
     Overload(u32),
+    /// A request for this key.
+    Wanted(u32),
     /// One replica of this key is cut off for so long; when it is back another is cut off, and the
     /// record of the third is damaged.
     Ambush(usize, u64),

@@ -120,11 +120,18 @@ pub struct Workload {
     waiting: BTreeMap<u64, Attempt>,
     serial: u64,
     rng: Rng,
+    /// The key that everybody wants at present.
+    aim: Option<u32>,
     /// For the summary.
     pub counts: WorkCounts,
 }
 
 impl Workload {
+    /// From now on everybody wants this key, or whichever they like.
+    pub const fn aim(&mut self, key: Option<u32>) {
+        self.aim = key;
+    }
+
     /// The clients of a run.
     #[must_use]
     pub fn new(options: &Options) -> Self {
@@ -133,6 +140,7 @@ impl Workload {
             .map(|key| Bytes::from(format!("key-{key:04}")))
             .collect();
         Self {
+            aim: None,
             contexts: vec![BTreeMap::new(); work.clients],
             nodes: options.nodes + options.spare,
             replicas: options.replicas,
@@ -183,6 +191,7 @@ impl Workload {
         self.counts.operations += 1;
         let client = self.rng.index(self.options.clients);
         let key = self.some_key();
+        let key = self.aim.unwrap_or(key);
         if self.rng.chance(self.options.gets) {
             let r = if self.rng.chance(self.options.own_quorum) {
                 Some(self.quorum(1))
