@@ -8,6 +8,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod explain;
 pub(crate) mod forward;
+pub(crate) mod hand;
 pub(crate) mod healing;
 pub(crate) mod local_scan;
 pub(crate) mod pull;
@@ -64,6 +65,7 @@ pub(crate) enum Operation {
     Stage(Box<stage::StageOp>),
     Pull(Box<pull::PullOp>),
     Push(Box<push::PushOp>),
+    Hand(Box<hand::HandOp>),
 }
 
 impl Operation {
@@ -87,6 +89,7 @@ impl Operation {
             Self::Stage(op) => op.wait(),
             Self::Pull(op) => op.notice(core, &notice),
             Self::Push(op) => op.notice(core, &notice),
+            Self::Hand(op) => op.notice(core, notice),
         }
     }
 
@@ -103,6 +106,7 @@ impl Operation {
             Self::Stage(op) => op.answer(core, from, answer),
             Self::Pull(op) => op.answer(core, from, answer),
             Self::Push(op) => op.answer(core, from, answer),
+            Self::Hand(op) => op.answer(core, from, answer),
         }
     }
 
@@ -120,6 +124,7 @@ impl Operation {
             Self::Stage(op) => op.wait(),
             Self::Pull(op) => op.wait(),
             Self::Push(op) => op.wait(),
+            Self::Hand(op) => op.wait(),
         }
     }
 
@@ -136,6 +141,7 @@ impl Operation {
             Self::Stage(op) => op.timeout(core),
             Self::Pull(op) => op.timeout(core),
             Self::Push(op) => op.timeout(core),
+            Self::Hand(op) => op.timeout(core),
         }
     }
 
@@ -147,6 +153,7 @@ impl Operation {
             Self::Forward(op) => op.replan(core),
             Self::Scan(op) => op.replan(core),
             Self::Push(op) => op.replan(core),
+            Self::Hand(op) => op.replan(core),
             // A transfer belongs to one epoch; whether there is another, the node finds out.
             Self::Pull(_) => Flow::Over,
             Self::Explain(_)

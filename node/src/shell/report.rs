@@ -45,6 +45,19 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
             metrics.refused(limit);
             tracing::debug!(limit, "refused");
         }
+        Event::StoodIn { owner, holder } => {
+            metrics.hints.stored();
+            let (owner, holder) = (name(*owner), name(*holder));
+            tracing::debug!(owner, holder, "stood in for");
+        }
+        Event::HintHanded { owner } => {
+            metrics.hints.replayed(true);
+            tracing::debug!(owner = name(*owner), "a hint was handed over");
+        }
+        Event::HintLost { owner } => {
+            metrics.hints.replayed(false);
+            tracing::warn!(owner = name(*owner), "a hint could not be read");
+        }
         Event::Membership(Membership::Changed(update)) => {
             let node = name(update.node);
             match update.state {
