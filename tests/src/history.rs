@@ -84,6 +84,10 @@ pub struct Op {
     pub ttl_ms: u64,
     /// Durable replicas it asks for.
     pub w: u8,
+    /// Of them, those that must have it themselves.
+    pub pw: u8,
+    /// Whether others may stand in for replicas.
+    pub sloppy: bool,
     /// Its precondition.
     pub condition: Condition,
     /// If it has one: what was established when it was first sent.

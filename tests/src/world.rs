@@ -427,6 +427,7 @@ impl World {
         if let Some(at) = next {
             self.agenda.plan(at, Event::Disk(node, life));
         }
+        self.judge_hints(node);
         for completion in completions {
             self.feed(node, Input::Completion(completion));
         }
@@ -597,7 +598,9 @@ impl World {
         self.trace
             .line(self.now, format_args!("n{} dies", node + 1));
         self.deaths += 1;
-        for waiting in self.processes[node].crash() {
+        let lost = self.processes[node].crash();
+        self.judge_hints(node);
+        for waiting in lost {
             // The connection breaks, and the client notices soon.
             let serial = waiting.attempt.serial;
             self.agenda
