@@ -29,7 +29,7 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Request, Response};
 use quorate_gossip::{Config as GossipConfig, Event as MemberEvent, Gossip, Instant, State};
-use quorate_ring::{NodeId, Ring};
+use quorate_ring::{Decree, NodeId, Ring};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
@@ -126,16 +126,8 @@ impl Node {
         let (ring, other) = rings(&decree);
         let catalogue = catalogue::at_start(&options)?;
         let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
-        let identity = options.identity;
-        let gossip = Gossip::new(
-            options.gossip,
-            options.me,
-            (identity.uuid, identity.boot),
-            decree.concerned(),
-            dice.random(),
-            now.mono,
-        );
-        let replica = Replica::new(identity, options.durable_writes, &options.limits);
+        let gossip = gossip_of(&options, &decree, dice.random(), now.mono);
+        let replica = Replica::new(options.identity, options.durable_writes, &options.limits);
         let core = Core {
             me: options.me,
             decree,
@@ -683,6 +675,17 @@ impl Node {
             }
         }
     }
+}
+
+fn gossip_of(options: &Options, decree: &Decree, seed: u64, now: Instant) -> Gossip {
+    let Options {
+        gossip,
+        me,
+        identity,
+        ..
+    } = options;
+    let life = (identity.uuid, identity.boot);
+    Gossip::new(gossip.clone(), *me, life, decree.concerned(), seed, now)
 }
 
 fn place_of(token: u64, bucket: BucketId, key: Bytes) -> Address {

@@ -28,11 +28,7 @@ use std::{
 use bytes::Bytes;
 use quorate_ring::NodeId;
 
-pub(crate) use self::{
-    address::Address,
-    answer::fetched,
-    hints::Sum,
-};
+pub(crate) use self::{address::Address, answer::fetched, hints::Sum};
 use self::{answer::refusal, expiry::expire, hints::HintIndex, recent::Recent};
 use crate::{
     causality::{
@@ -216,7 +212,9 @@ impl Entry {
             return false;
         }
         match (job, self.latest.container()) {
-            (Job::Apply(merge) | Job::Settle(merge), Some(held)) => held.clock().dominates(merge.incoming.clock()),
+            (Job::Apply(merge) | Job::Settle(merge), Some(held)) => {
+                held.clock().dominates(merge.incoming.clock())
+            }
             _ => false,
         }
     }

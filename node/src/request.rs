@@ -174,7 +174,11 @@ impl Node {
         let quorum = Quorum {
             all: r,
             primaries: pr,
-            stand_ins: if info.sloppy { StandIns::ForTheDown } else { StandIns::Never },
+            stand_ins: if info.sloppy {
+                StandIns::ForTheDown
+            } else {
+                StandIns::Never
+            },
         };
         if let Some(op) = ReadOp::client(core, key, origin, bucket, quorum, place, deadline) {
             self.run(key, Operation::Read(Box::new(op)));

@@ -318,6 +318,7 @@ impl World {
             faults.insert(name, count);
         }
         faults.extend(self.workload.counts.faults());
+        faults.extend(self.kept.named());
         Report {
             seed: self.options.seed,
             options_hash: self.options.hash(),

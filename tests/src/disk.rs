@@ -120,7 +120,10 @@ impl Disk {
 
     /// Remembers what the hints hold that a group is about to delete.
     fn note_hints(&mut self, group: &[Command]) {
-        for key in group.iter().flat_map(|command| deleted_in(command, Table::Hints)) {
+        for key in group
+            .iter()
+            .flat_map(|command| deleted_in(command, Table::Hints))
+        {
             if let Some(value) = self.synced(Table::Hints, key) {
                 self.hints_gone.push((key.clone(), value));
             }

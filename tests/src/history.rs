@@ -69,6 +69,7 @@ pub enum Reuse {
 
 /// A put or delete.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a write is so in many ways")]
 pub struct Op {
     /// Its key.
     pub key: u32,

@@ -58,7 +58,7 @@ impl World {
                 if let (Some(stamp), Some(index)) = (stamp, self.history.find_number(op.id)) {
                     self.history.ops[index.at()].stamps.push(*stamp);
                 }
-                self.judge_minted(key, *dot, *op);
+                self.judge_minted(node, key, *dot, *op);
                 false
             }
             NodeEvent::StoreFailed { .. } => true,
@@ -94,13 +94,16 @@ impl World {
                 )));
                 false
             }
+            NodeEvent::StoodIn { .. }
+            | NodeEvent::HintHanded { .. }
+            | NodeEvent::HintLost { .. } => {
+                self.kept.note(event);
+                false
+            }
             NodeEvent::RingChanged { .. }
             | NodeEvent::RingForced { .. }
             | NodeEvent::CorruptRecord { .. }
             | NodeEvent::ReadRepair { .. }
-            | NodeEvent::StoodIn { .. }
-            | NodeEvent::HintHanded { .. }
-            | NodeEvent::HintLost { .. }
             | NodeEvent::ManySiblings { .. }
             | NodeEvent::Compared { .. }
             | NodeEvent::Membership(_)
@@ -109,13 +112,15 @@ impl World {
     }
 
     /// A node says which dot it gave to an operation.
-    fn judge_minted(&mut self, key: &Bytes, dot: Dot, op: OpId) {
+    fn judge_minted(&mut self, node: usize, key: &Bytes, dot: Dot, op: OpId) {
         let Some(index) = self.history.find_number(op.id) else {
             let detail = format!("a dot was minted for {op:?}, nobody's operation");
             self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
             return;
         };
         let number = self.history.op(index).key;
+        let is_owner = self.layout.owners[place(number)].contains(&node);
+        self.kept.coordinated += u64::from(!is_owner);
         if self.history.op(index).may_hide() {
             self.deleted.insert(number);
         }
@@ -198,6 +203,7 @@ impl World {
                 let listing = self.listing(read.key, response)?;
                 let seen = self.seen(&listing, reply.context.as_ref());
                 let primaries = reply.answered - reply.stand_ins;
+                self.kept.read += u64::from(0 < reply.stand_ins);
                 self.judge_read(read, primaries, &listing, seen.as_ref())?;
                 Ok(seen)
             }
@@ -269,6 +275,7 @@ impl World {
     }
 
     fn judge_ack(&mut self, node: usize, index: OpIndex, reply: &WriteReply) -> Ruling {
+        self.kept.counted += u64::from(0 < reply.hinted);
         let op = &mut self.history.ops[index.at()];
         let (key, w) = (op.key, op.w);
         if !matches!(op.outcome, Outcome::Acknowledged { .. }) {
@@ -284,7 +291,8 @@ impl World {
             if node.is_some_and(|node| self.is_on_disk(node, index, &mut last)) {
                 holders += 1;
             } else if !node.is_some_and(|node| self.is_kept(node, index))
-                && !node.is_some_and(|node| self.rotted.contains(&(node, key))) {
+                && !node.is_some_and(|node| self.rotted.contains(&(node, key)))
+            {
                 missing.push(name.clone());
             }
         }

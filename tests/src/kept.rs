@@ -1,9 +1,12 @@
 //! What nodes keep for others, as it lies on their disks, for the oracles.
 
 use bytes::Bytes;
-use quorate_node::store::{
-    Table,
-    format::{self, hint_key, parse_hint_key},
+use quorate_node::{
+    event::Event,
+    store::{
+        Table,
+        format::{self, hint_key, parse_hint_key},
+    },
 };
 use quorate_ring::NodeId;
 
@@ -12,6 +15,45 @@ use crate::{
     oracle::{Broken, hints},
     world::World,
 };
+
+/// How often it came to that.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Times that somebody was asked to stand in for another.
+    pub asked: u64,
+    /// Hints handed over.
+    pub handed: u64,
+    /// Hints that could not be read any more.
+    pub lost: u64,
+    /// Acknowledgements that counted one.
+    pub counted: u64,
+    /// Writes that nobody coordinated but one who stood in.
+    pub coordinated: u64,
+    /// Reads that asked those who might keep some.
+    pub read: u64,
+}
+
+impl Counts {
+    /// A node says what it does about them.
+    pub const fn note(&mut self, event: &Event) {
+        self.asked += matches!(event, Event::StoodIn { .. }) as u64;
+        self.handed += matches!(event, Event::HintHanded { .. }) as u64;
+        self.lost += matches!(event, Event::HintLost { .. }) as u64;
+    }
+
+    /// For the summary.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("stood_in", self.asked),
+            ("hints_handed", self.handed),
+            ("hints_lost", self.lost),
+            ("hints_counted", self.counted),
+            ("stand_in_coordinated", self.coordinated),
+            ("stand_in_read", self.read),
+        ]
+    }
+}
 
 impl World {
     /// Looks at the hints that a node has deleted.

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_client::wire::BucketOptions;
-use quorate_node::{bucket::{Catalogue, DEFAULT_BUCKET}, message::BucketId, store::format};
+use quorate_node::{
+    bucket::{Catalogue, DEFAULT_BUCKET},
+    message::BucketId,
+    store::format,
+};
 use quorate_ring::{Member, NodeId, Partitions, Ring, Token};
 
 use crate::options::{LWW_BUCKET, Options};

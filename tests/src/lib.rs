@@ -18,7 +18,7 @@ pub mod disk;
 pub mod history;
 mod inflict;
 pub mod judge;
-mod kept;
+pub mod kept;
 pub mod knobs;
 pub mod layout;
 pub mod nemesis;

@@ -345,7 +345,8 @@ impl Options {
         self.workload.strict = *rng.pick(&[0, 0, 50_000, 300_000]);
         self.workload.primary = *rng.pick(&[0, 50_000, 300_000]);
         if self.sloppy && rng.chance(200_000) {
-            self.limits.hint_bytes_max = usize::try_from(rng.between(2_000, 50_000)).expect("small");
+            self.limits.hint_bytes_max =
+                usize::try_from(rng.between(2_000, 50_000)).expect("small");
         }
         self
     }

@@ -373,7 +373,6 @@ impl Workload {
             ttl_ms: (0 < op.ttl_ms).then_some(op.ttl_ms),
             condition: op.condition,
             timeout_ms,
-            ..WriteRequest::default()
         };
         let request = if op.delete {
             Request::Delete(write)

@@ -112,7 +112,10 @@ impl StatusOp {
             nodes.push(row);
         }
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        let kept: Vec<_> = nodes.iter().flat_map(|node| node.hints_for.clone()).collect();
+        let kept: Vec<_> = nodes
+            .iter()
+            .flat_map(|node| node.hints_for.clone())
+            .collect();
         for node in &mut nodes {
             let for_it = kept.iter().filter(|(name, _)| *name == node.name);
             node.hints_owed = for_it.map(|(_, count)| count).sum();
@@ -171,7 +174,8 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
 /// How many hints this node keeps for whom.
 fn hints_for(core: &Core) -> Vec<(String, u64)> {
     let sums = core.replica.hints().sums();
-    sums.map(|sum| (core.name(sum.owner), sum.count as u64)).collect()
+    sums.map(|sum| (core.name(sum.owner), sum.count as u64))
+        .collect()
 }
 
 /// Share of all preference-list places a node holds, in millionths.

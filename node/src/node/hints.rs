@@ -10,7 +10,7 @@ use crate::{
     coordinator::{Answer, Operation, hand::HandOp},
     event::Event,
     healing::{
-        hints::message::HintMessage,
+        hints::message::{HintMessage, Kept},
         message::Place,
     },
     message::{Class, Message, RpcId, Verdict},
@@ -133,8 +133,7 @@ impl Node {
         let clock = record.map(|record| record.clock().clone());
         let clock = clock.unwrap_or_default();
         let body = HintMessage::Handed { verdict, clock };
-        self.core
-            .send(to, Class::Data, Message::Hint { id, body });
+        self.core.send(to, Class::Data, Message::Hint { id, body });
     }
 
     /// What was handed to us is merged, or not.
@@ -201,7 +200,8 @@ impl Node {
         self.inquiries.open.insert(number, inquiry);
         for owner in owners {
             let caller = Caller::Inquiry(number);
-            self.core.submit_for(caller, &address.hint(owner), Job::Read);
+            self.core
+                .submit_for(caller, &address.hint(owner), Job::Read);
         }
     }
 
@@ -253,9 +253,21 @@ impl Node {
     #[must_use]
     pub fn hints_held(&self) -> Option<(usize, usize)> {
         let index = self.core.replica.hints();
-        index
-            .is_complete()
-            .then(|| (index.count(), index.load().0))
+        index.is_complete().then(|| (index.count(), index.load().0))
+    }
+
+    /// What this node keeps for whom, and what all of it may count as.
+    #[must_use]
+    pub fn hints_by_owner(&self) -> (Vec<(NodeId, Kept)>, usize) {
+        let most = self.core.replica.hints().load().1;
+        (self.hints.kept(&self.core), most)
+    }
+
+    /// Whether this node keeps, or is about to keep, a hint of this key; also true while that is
+    /// not known yet.
+    #[must_use]
+    pub fn holds_hint_of(&self, place: &Place) -> bool {
+        self.core.replica.holds_hint_of(&Address::from(place))
     }
 
     /// Whether this node keeps, or is about to keep, any hint in a partition of the ring that is
@@ -269,5 +281,7 @@ impl Node {
 
 /// Nothing in it can be read by anybody.
 fn is_deleted(container: &Container) -> bool {
-    container.siblings().all(|(_, version)| version.value.is_none())
+    container
+        .siblings()
+        .all(|(_, version)| version.value.is_none())
 }

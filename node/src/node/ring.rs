@@ -226,7 +226,8 @@ impl Node {
             } => (*id, *epoch, Some(*token)),
             Message::Hint {
                 id,
-                body: HintMessage::Keep { epoch, place, .. } | HintMessage::Hand { epoch, place, .. },
+                body:
+                    HintMessage::Keep { epoch, place, .. } | HintMessage::Hand { epoch, place, .. },
             } => (*id, *epoch, Some(place.token)),
             Message::Scan { id, epoch, .. }
             | Message::Ring {

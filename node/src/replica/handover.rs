@@ -7,10 +7,7 @@ use bytes::Bytes;
 use quorate_ring::NodeId;
 
 use super::{Address, Caller, Done, Entry, Held, InFlight, Job, Refusal, Replica};
-use crate::{
-    message::RpcId,
-    store::Write,
-};
+use crate::{message::RpcId, store::Write};
 
 impl Replica {
     /// The peers whose writes have been taken in and not been answered.

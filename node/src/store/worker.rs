@@ -161,7 +161,11 @@ impl<E: Engine> Worker<E> {
     /// lease that a power cut takes back would let two lives of the node mint the same dot. So are
     /// hints: who stands in for a replica that is down is all there is of it.
     fn persist(&self) -> Persist {
-        let own = || self.batch.iter().any(|write| write.table() != Table::Objects);
+        let own = || {
+            self.batch
+                .iter()
+                .any(|write| write.table() != Table::Objects)
+        };
         match self.durability {
             Durability::Sync => Persist::Now,
             Durability::Interval { .. } | Durability::Memory if own() => Persist::Now,

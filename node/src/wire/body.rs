@@ -415,7 +415,9 @@ fn decode_rare(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeErr
         _ => match (tree::decode(kind, frame), hint::decode(kind, frame)) {
             (Some(body), _) => Message::Tree { id, body: body? },
             (None, Some(body)) => Message::Hint { id, body: body? },
-            (None, None) => return Err(quorate_client::wire::DecodeError::UnknownKind { kind }.into()),
+            (None, None) => {
+                return Err(quorate_client::wire::DecodeError::UnknownKind { kind }.into());
+            }
         },
     })
 }

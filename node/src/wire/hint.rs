@@ -21,49 +21,60 @@ use crate::{
 
 #[derive(Serialize, Deserialize)]
 struct Keep<'a> {
-    e: u64,
-    b: u64,
-    t: u64,
-    #[serde(borrow, with = "serde_bytes")]
-    k: &'a [u8],
-    o: u64,
-    #[serde(borrow, with = "serde_bytes")]
-    r: &'a [u8],
+    #[serde(rename = "e")]
+    epoch: u64,
+    #[serde(rename = "b")]
+    bucket: u64,
+    #[serde(rename = "t")]
+    token: u64,
+    #[serde(rename = "k", borrow, with = "serde_bytes")]
+    key: &'a [u8],
+    #[serde(rename = "o")]
+    owner: u64,
+    #[serde(rename = "r", borrow, with = "serde_bytes")]
+    record: &'a [u8],
 }
 
 #[derive(Serialize, Deserialize)]
 struct Hand<'a> {
-    e: u64,
-    b: u64,
-    t: u64,
-    #[serde(borrow, with = "serde_bytes")]
-    k: &'a [u8],
-    #[serde(borrow, with = "serde_bytes")]
-    r: &'a [u8],
+    #[serde(rename = "e")]
+    epoch: u64,
+    #[serde(rename = "b")]
+    bucket: u64,
+    #[serde(rename = "t")]
+    token: u64,
+    #[serde(rename = "k", borrow, with = "serde_bytes")]
+    key: &'a [u8],
+    #[serde(rename = "r", borrow, with = "serde_bytes")]
+    record: &'a [u8],
 }
 
 #[derive(Serialize, Deserialize)]
 struct Handed<'a> {
-    v: u8,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    d: Option<&'a str>,
-    #[serde(borrow, with = "serde_bytes")]
-    c: &'a [u8],
+    #[serde(rename = "v")]
+    verdict: u8,
+    #[serde(rename = "d", borrow, default, skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(rename = "c", borrow, with = "serde_bytes")]
+    clock: &'a [u8],
 }
 
 #[derive(Serialize, Deserialize)]
 struct Ask<'a> {
-    b: u64,
-    t: u64,
-    #[serde(borrow, with = "serde_bytes")]
-    k: &'a [u8],
+    #[serde(rename = "b")]
+    bucket: u64,
+    #[serde(rename = "t")]
+    token: u64,
+    #[serde(rename = "k", borrow, with = "serde_bytes")]
+    key: &'a [u8],
 }
 
 #[derive(Serialize, Deserialize)]
 struct One<'a> {
-    o: u64,
-    #[serde(borrow, with = "serde_bytes")]
-    r: &'a [u8],
+    #[serde(rename = "o")]
+    owner: u64,
+    #[serde(rename = "r", borrow, with = "serde_bytes")]
+    record: &'a [u8],
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,35 +113,61 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
             owner,
             record,
         } => {
-            let (e, o, r) = (epoch.get(), owner.get(), &record[..]);
-            let (b, t, k) = (place.bucket.0, place.token, &place.key[..]);
-            append_body(out, kind::HINT_KEEP, id, &Keep { e, b, t, k, o, r })
+            let body = Keep {
+                epoch: epoch.get(),
+                bucket: place.bucket.0,
+                token: place.token,
+                key: &place.key,
+                owner: owner.get(),
+                record,
+            };
+            append_body(out, kind::HINT_KEEP, id, &body)
         }
         HintMessage::Hand {
             epoch,
             place,
             record,
         } => {
-            let (e, r) = (epoch.get(), &record[..]);
-            let (b, t, k) = (place.bucket.0, place.token, &place.key[..]);
-            append_body(out, kind::HINT_HAND, id, &Hand { e, b, t, k, r })
+            let body = Hand {
+                epoch: epoch.get(),
+                bucket: place.bucket.0,
+                token: place.token,
+                key: &place.key,
+                record,
+            };
+            append_body(out, kind::HINT_HAND, id, &body)
         }
         HintMessage::Handed { verdict, clock } => {
-            let (v, d) = code_of(verdict);
+            let (verdict, detail) = code_of(verdict);
             let mut bytes = BytesMut::with_capacity(codec::clock_bytes(clock));
             codec::put_clock(&mut bytes, clock);
-            append_body(out, kind::HINT_HANDED, id, &Handed { v, d, c: &bytes })
+            let body = Handed {
+                verdict,
+                detail,
+                clock: &bytes,
+            };
+            append_body(out, kind::HINT_HANDED, id, &body)
         }
         HintMessage::Ask { place } => {
-            let (b, t, k) = (place.bucket.0, place.token, &place.key[..]);
-            append_body(out, kind::HINT_ASK, id, &Ask { b, t, k })
+            let body = Ask {
+                bucket: place.bucket.0,
+                token: place.token,
+                key: &place.key,
+            };
+            append_body(out, kind::HINT_ASK, id, &body)
         }
         HintMessage::Held { complete, hints } => {
             let one = |(owner, record): &'_ (NodeId, Bytes)| (owner.get(), record.clone());
             let hints: Vec<(u64, Bytes)> = hints.iter().map(one).collect();
-            let hints = hints.iter().map(|(o, r)| One { o: *o, r }).collect();
-            let complete = *complete;
-            append_body(out, kind::HINT_HELD, id, &Held { complete, hints })
+            let hints = hints.iter().map(|(owner, record)| One {
+                owner: *owner,
+                record,
+            });
+            let body = Held {
+                complete: *complete,
+                hints: hints.collect(),
+            };
+            append_body(out, kind::HINT_HELD, id, &body)
         }
         HintMessage::Count => append_body(out, kind::HINT_COUNT, id, &Count {}),
         HintMessage::Counted { complete, kept } => {
@@ -178,26 +215,26 @@ fn place(frame: &Bytes, (bucket, token, key): (u64, u64, &[u8])) -> Place {
 fn keep(frame: &Bytes) -> Result<HintMessage, DecodeError> {
     let body: Keep<'_> = decode_body(frame)?;
     Ok(HintMessage::Keep {
-        epoch: RingEpoch::new(body.e),
-        place: place(frame, (body.b, body.t, body.k)),
-        owner: NodeId::new(body.o),
-        record: frame.slice_ref(body.r),
+        epoch: RingEpoch::new(body.epoch),
+        place: place(frame, (body.bucket, body.token, body.key)),
+        owner: NodeId::new(body.owner),
+        record: frame.slice_ref(body.record),
     })
 }
 
 fn hand(frame: &Bytes) -> Result<HintMessage, DecodeError> {
     let body: Hand<'_> = decode_body(frame)?;
     Ok(HintMessage::Hand {
-        epoch: RingEpoch::new(body.e),
-        place: place(frame, (body.b, body.t, body.k)),
-        record: frame.slice_ref(body.r),
+        epoch: RingEpoch::new(body.epoch),
+        place: place(frame, (body.bucket, body.token, body.key)),
+        record: frame.slice_ref(body.record),
     })
 }
 
 fn handed(frame: &Bytes) -> Result<HintMessage, DecodeError> {
     let body: Handed<'_> = decode_body(frame)?;
-    let verdict = verdict_of(body.v, body.d)?;
-    let mut reader = Reader::new(body.c);
+    let verdict = verdict_of(body.verdict, body.detail)?;
+    let mut reader = Reader::new(body.clock);
     let clock = reader.clock().map_err(|_| unknown("clock", 0))?;
     reader.end().map_err(|_| unknown("clock", 1))?;
     Ok(HintMessage::Handed { verdict, clock })
@@ -205,7 +242,7 @@ fn handed(frame: &Bytes) -> Result<HintMessage, DecodeError> {
 
 fn ask(frame: &Bytes) -> Result<HintMessage, DecodeError> {
     let body: Ask<'_> = decode_body(frame)?;
-    let place = place(frame, (body.b, body.t, body.k));
+    let place = place(frame, (body.bucket, body.token, body.key));
     Ok(HintMessage::Ask { place })
 }
 
@@ -215,7 +252,7 @@ fn held(frame: &Bytes) -> Result<HintMessage, DecodeError> {
     Ok(HintMessage::Held {
         complete: body.complete,
         hints: hints
-            .map(|one| (NodeId::new(one.o), frame.slice_ref(one.r)))
+            .map(|one| (NodeId::new(one.owner), frame.slice_ref(one.record)))
             .collect(),
     })
 }

@@ -50,11 +50,19 @@ pub fn acknowledged(history: &History, ack: &Ack<'_>) -> Ruling {
         return broken(&format!("fewer than w = {}", op.w));
     }
     if ack.primaries < op.pw {
-        return broken(&format!("{} replicas, fewer than pw = {}", ack.primaries, op.pw));
+        return broken(&format!(
+            "{} replicas, fewer than pw = {}",
+            ack.primaries, op.pw
+        ));
     }
-    let strangers = distinct.iter().filter(|name| !ack.preference.contains(name));
+    let strangers = distinct
+        .iter()
+        .filter(|name| !ack.preference.contains(name));
     if usize::from(ack.hinted) < strangers.count() || (0 < ack.hinted && !op.sloppy) {
-        let detail = format!("only {} may stand in, not all are in the preference list", ack.hinted);
+        let detail = format!(
+            "only {} may stand in, not all are in the preference list",
+            ack.hinted
+        );
         return broken(&detail);
     }
     if !ack.missing.is_empty() {

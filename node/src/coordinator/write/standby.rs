@@ -114,7 +114,10 @@ impl WriteOp {
     }
 
     fn is_kept(&self, owner: NodeId) -> bool {
-        let mut kept = self.hinted.iter().filter_map(|node| self.stand_ins.get(node));
+        let mut kept = self
+            .hinted
+            .iter()
+            .filter_map(|node| self.stand_ins.get(node));
         kept.any(|kept| *kept == owner)
     }
 

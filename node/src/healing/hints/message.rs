@@ -7,11 +7,7 @@
 use bytes::Bytes;
 use quorate_ring::{NodeId, RingEpoch};
 
-use crate::{
-    causality::Clock,
-    healing::message::Place,
-    message::Verdict,
-};
+use crate::{causality::Clock, healing::message::Place, message::Verdict};
 
 /// What a node keeps for one other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

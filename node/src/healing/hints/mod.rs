@@ -317,7 +317,7 @@ impl Lane {
             }
             *left -= 1;
             match targets(core, owner, address) {
-                None => self.trouble = "its bucket is not known here yet".to_owned(),
+                None => "its bucket is not known here yet".clone_into(&mut self.trouble),
                 Some(to) => match to.iter().find(|node| !core.is_up(**node)) {
                     Some(down) => blocked = Some(*down),
                     None => wanted.push((owner, address.hint(owner))),

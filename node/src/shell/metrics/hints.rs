@@ -45,7 +45,11 @@ impl Hints {
             bytes,
             oldest,
             most: family_of_one(registry, "hint_bytes_limit", "What they may count as"),
-            stored: family_of_one(registry, "hints_stored", "Times another was asked to stand in"),
+            stored: family_of_one(
+                registry,
+                "hints_stored",
+                "Times another was asked to stand in",
+            ),
             replayed: [outcome("lost"), outcome("delivered")],
         }
     }
