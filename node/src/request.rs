@@ -21,6 +21,7 @@ use crate::{
         explain::ExplainOp,
         forward::ForwardOp,
         healing::HealingOp,
+        hints::HintsOp,
         read::{Quorum, ReadOp, StandIns},
         scan::{ScanOp, parse_cursor},
         status::StatusOp,
@@ -55,7 +56,7 @@ fn needed_role(request: &Request) -> Role {
         | Request::Ring
         | Request::Status
         | Request::RingChange(_) => Role::Read,
-        Request::Healing(healing) if healing.verb == "roots" => Role::Read,
+        Request::Healing(healing) if matches!(&healing.verb[..], "roots" | "hints") => Role::Read,
         Request::Healing(_) => Role::Admin,
     }
 }
@@ -131,6 +132,12 @@ impl Node {
 
     fn begin_healing(&mut self, origin: Origin, healing: &HealingRequest) -> Result<(), ErrorBody> {
         let compare = match healing.verb.as_str() {
+            "hints" => {
+                let key = self.core.op_key();
+                let op = HintsOp::start(&mut self.core, key, origin);
+                self.run(key, Operation::Hints(Box::new(op)));
+                return Ok(());
+            }
             "compare" => true,
             "roots" => false,
             other => return Err(invalid(format!("healing knows no verb {other:?}"))),

@@ -133,6 +133,24 @@ pub struct ExplainReply {
     pub replicas: Vec<ReplicaReport>,
     /// Names of the fallbacks, in order.
     pub fallbacks: Vec<String>,
+    /// What others keep of the key for some of its replicas.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<HintReport>,
+}
+
+/// A hint of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintReport {
+    /// Name of the node that keeps it.
+    pub holder: String,
+    /// Name of the one it is meant for.
+    pub owner: String,
+    /// Versions, without values.
+    #[serde(default)]
+    pub versions: Vec<Version>,
+    /// The version vector: (actor, counter).
+    #[serde(default)]
+    pub clock: Vec<(String, u64)>,
 }
 
 /// A bucket as it is now.

@@ -10,6 +10,7 @@ pub(crate) mod explain;
 pub(crate) mod forward;
 pub(crate) mod hand;
 pub(crate) mod healing;
+pub(crate) mod hints;
 pub(crate) mod local_scan;
 pub(crate) mod pull;
 pub(crate) mod push;
@@ -61,6 +62,7 @@ pub(crate) enum Operation {
     Explain(Box<explain::ExplainOp>),
     Status(Box<status::StatusOp>),
     Healing(Box<healing::HealingOp>),
+    Hints(Box<hints::HintsOp>),
     Catalogue(Box<catalogue::CatalogueOp>),
     Stage(Box<stage::StageOp>),
     Pull(Box<pull::PullOp>),
@@ -85,6 +87,7 @@ impl Operation {
             Self::Scan(op) => op.wait(),
             Self::Status(op) => op.wait(),
             Self::Healing(op) => op.wait(),
+            Self::Hints(op) => op.wait(),
             Self::Catalogue(op) => op.wait(),
             Self::Stage(op) => op.wait(),
             Self::Pull(op) => op.notice(core, &notice),
@@ -102,6 +105,7 @@ impl Operation {
             Self::Explain(op) => op.answer(core, from, answer),
             Self::Status(op) => op.answer(core, from, answer),
             Self::Healing(op) => op.answer(core, from, answer),
+            Self::Hints(op) => op.answer(core, from, answer),
             Self::Catalogue(op) => op.answer(core, from, answer),
             Self::Stage(op) => op.answer(core, from, answer),
             Self::Pull(op) => op.answer(core, from, answer),
@@ -120,6 +124,7 @@ impl Operation {
             Self::Explain(op) => op.wait(),
             Self::Status(op) => op.wait(),
             Self::Healing(op) => op.wait(),
+            Self::Hints(op) => op.wait(),
             Self::Catalogue(op) => op.wait(),
             Self::Stage(op) => op.wait(),
             Self::Pull(op) => op.wait(),
@@ -137,6 +142,7 @@ impl Operation {
             Self::Explain(op) => op.timeout(core),
             Self::Status(op) => op.timeout(core),
             Self::Healing(op) => op.timeout(core),
+            Self::Hints(op) => op.timeout(core),
             Self::Catalogue(op) => op.timeout(core),
             Self::Stage(op) => op.timeout(core),
             Self::Pull(op) => op.timeout(core),
@@ -160,6 +166,7 @@ impl Operation {
             | Self::Status(_)
             | Self::Catalogue(_)
             | Self::Healing(_)
+            | Self::Hints(_)
             | Self::Stage(_) => self.wait(),
         }
     }
