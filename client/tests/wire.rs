@@ -239,6 +239,7 @@ fn answers_for_keys() -> Vec<(Response, &'static str)> {
                     clock: vec![("a".to_owned(), 1)],
                 }],
                 fallbacks: vec!["n4".to_owned()],
+                hints: vec![],
             }),
             "6c000000680000010100000000000000\
              84a5746f6b656ecfffffffffffffffffa9706172746974696f6e07a87265706c69636173\
