@@ -1,11 +1,13 @@
 //! Real processes, real QUIC, `kill -9`: what the simulator cannot see.
 //!
-//! Each test has a cluster of three of its own, made and broken through the command line, and
+//! Each test has a cluster of its own, made and broken through the command line, and
 //! clients that remember what was acknowledged. The promise they look for is P1: an acknowledged
 //! write is there at the end, or something that was written by one who had seen it.
 
 #[path = "cluster/dev.rs"]
 mod dev;
+#[path = "cluster/handoff.rs"]
+mod handoff;
 
 use std::{
     collections::BTreeMap,

@@ -65,7 +65,7 @@ fn check(summary: &Summary) {
 fn seeds_that_once_failed_pass() {
     let old = ONCE_FAILED.map(|(seed, what)| (Plan::of(seed, Generation::First), what));
     let new = FAILED_LATER.map(|(seed, what)| (Plan::of(seed, Generation::Second), what));
-    let now = FAILED_NOW.map(|(seed, what)| (Plan::new(seed), what));
+    let now = FAILED_NOW.map(|(seed, what)| (Plan::of(seed, Generation::Third), what));
     for (plan, what) in old.into_iter().chain(new).chain(now) {
         let mut summary = Summary::default();
         summary.run(plan, false);

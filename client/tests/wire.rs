@@ -197,6 +197,7 @@ fn answers_for_keys() -> Vec<(Response, &'static str)> {
                 context: Some(bytes("c")),
                 asked: 3,
                 answered: 2,
+                stand_ins: 0,
             }),
             "6b000000650000010100000000000000\
              84a87369626c696e67739185a3646f74a3613a31a576616c7565c40176a9746f6d627374\
@@ -238,6 +239,7 @@ fn answers_for_keys() -> Vec<(Response, &'static str)> {
                     clock: vec![("a".to_owned(), 1)],
                 }],
                 fallbacks: vec!["n4".to_owned()],
+                hints: vec![],
             }),
             "6c000000680000010100000000000000\
              84a5746f6b656ecfffffffffffffffffa9706172746974696f6e07a87265706c69636173\
@@ -527,23 +529,26 @@ fn any_got() -> impl Strategy<Value = GetReply> {
     (
         prop::collection::vec(version, 0..5),
         prop::option::of(any_bytes(300)),
-        any::<(u8, u8)>(),
+        any::<(u8, u8, u8)>(),
     )
-        .prop_map(|(siblings, context, (asked, answered))| GetReply {
-            siblings: siblings
-                .into_iter()
-                .map(|(dot, value, (tombstone, written_at_ms))| Version {
-                    dot,
-                    value,
-                    tombstone,
-                    written_at_ms,
-                    op_id: Bytes::new(),
-                })
-                .collect(),
-            context,
-            asked,
-            answered,
-        })
+        .prop_map(
+            |(siblings, context, (asked, answered, stand_ins))| GetReply {
+                siblings: siblings
+                    .into_iter()
+                    .map(|(dot, value, (tombstone, written_at_ms))| Version {
+                        dot,
+                        value,
+                        tombstone,
+                        written_at_ms,
+                        op_id: Bytes::new(),
+                    })
+                    .collect(),
+                context,
+                asked,
+                answered,
+                stand_ins,
+            },
+        )
 }
 
 proptest! {

@@ -21,7 +21,7 @@ use crate::{
     bucket::{Bucket, Catalogue},
     causality::{Container, ContextKey, Stamp},
     event::Event,
-    healing::governor::Governor,
+    healing::{governor::Governor, hints::HintNews},
     hybrid::Hybrid,
     joining::Outsider,
     limits::Limits,
@@ -31,6 +31,9 @@ use crate::{
     replica::{Address, Caller, Done, Job, OpKey, Replica},
     store::format::{self, Record},
 };
+
+/// So far along the ring somebody is looked for who stands in.
+const FALLBACKS_MAX: usize = 16;
 
 /// Who waits for an operation's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,7 @@ pub(crate) struct Core {
     /// Nodes that have joined the cluster and are not in the ring.
     pub(crate) outsiders: BTreeMap<NodeId, Outsider>,
     pub(crate) ring_news: VecDeque<RingNews>,
+    pub(crate) hint_news: VecDeque<HintNews>,
     pub(crate) cluster: u128,
     pub(crate) cluster_name: String,
     pub(crate) context_key: ContextKey,
@@ -175,7 +179,7 @@ impl Core {
             hybrid,
             ..
         } = self;
-        if let Job::Apply(merge) = &job
+        if let Job::Apply(merge) | Job::Settle(merge) = &job
             && let Some(stamp) = merge.incoming.stamp()
         {
             if hybrid.refuses(stamp, now) {
@@ -222,6 +226,32 @@ impl Core {
         preference.owners(usize::from(n)).to_vec()
     }
 
+    /// Nodes that may stand in for replicas of the key, in order; the replicas of either ring are
+    /// not among them.
+    pub(crate) fn fallbacks(&self, address: &Address, n: u8) -> Vec<NodeId> {
+        let token = Token::new(address.token);
+        let mut holders = self.owners(address);
+        holders.extend(self.others(address, n));
+        let other = self.other.as_ref().filter(|_| self.decree.moved(token));
+        let mut found = Vec::new();
+        for ring in [Some(&self.ring), other].into_iter().flatten() {
+            let walk = ring.fallbacks(ring.partitions().of(token), usize::from(n));
+            for node in walk.take(FALLBACKS_MAX) {
+                if !holders.contains(&node) && !found.contains(&node) {
+                    found.push(node);
+                }
+            }
+        }
+        found
+    }
+
+    /// Those of them that are up.
+    pub(crate) fn fallbacks_up(&self, address: &Address, n: u8) -> Vec<NodeId> {
+        let mut all = self.fallbacks(address, n);
+        all.retain(|node| self.is_up(*node));
+        all
+    }
+
     /// Whether this node is a replica of the key, in the ring that reads ask or in the other.
     pub(crate) fn belongs_here(&self, address: &Address) -> bool {
         let n = self.catalogue.replicas(address.bucket).unwrap_or(0);
@@ -241,6 +271,7 @@ impl Core {
             token: token.get(),
             bucket: bucket.id,
             key: key.clone(),
+            hint_for: None,
         };
         let preference = self.ring.preference(token);
         (

@@ -69,6 +69,23 @@ pub enum Event {
         /// Name of the limit.
         limit: &'static str,
     },
+    /// A hint has been handed over and is deleted.
+    HintHanded {
+        /// The replica it was meant for.
+        owner: NodeId,
+    },
+    /// A hint could not be read any more: what it held, its owner has to learn from others.
+    HintLost {
+        /// The replica it was meant for.
+        owner: NodeId,
+    },
+    /// A write was kept by another node in place of a replica that is down or silent.
+    StoodIn {
+        /// The replica.
+        owner: NodeId,
+        /// Who stands in.
+        holder: NodeId,
+    },
     /// What gossip thinks of the members changed.
     Membership(MembershipEvent),
     /// A comparison with a peer has ended.

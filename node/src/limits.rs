@@ -24,6 +24,10 @@ pub struct Limits {
     pub key_queue_max: usize,
     /// Read repairs in progress (`repairs`); further ones wait for the next read.
     pub repairs_max: usize,
+    /// Bytes of hints kept for other replicas, 256 more counted for each (`hint_bytes`): beyond
+    /// that another node has to stand in, and the disk is spared. The index of the hints takes
+    /// about as much memory as is counted besides their records.
+    pub hint_bytes_max: usize,
     /// Damaged records being recovered from other replicas (`recoveries`).
     pub recoveries_max: usize,
     /// Damaged records that are kept in mind (`damages`). Of more, the one found first is found
@@ -59,6 +63,7 @@ impl Default for Limits {
             recent_bytes_max: 64 << 20,
             key_queue_max: 4_096,
             repairs_max: 1_024,
+            hint_bytes_max: 1 << 30,
             recoveries_max: 64,
             damages_max: 4_096,
             scans_max: 64,

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use quorate_client::wire::{NodeStatus, Response, WriteRequest};
 use quorate_ring::RingEpoch;
 
-use crate::{healing::message::TreeMessage, ring_message::RingMessage};
+use crate::{
+    healing::{hints::message::HintMessage, message::TreeMessage},
+    ring_message::RingMessage,
+};
 
 /// Names one question of one node; the answer carries it back. Unique per process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +104,8 @@ pub enum Message {
         budget: Duration,
         /// The write; a delete if it has no value.
         write: WriteRequest,
+        /// True if the receiver is to coordinate in place of a replica that is down or silent.
+        stand_in: bool,
     },
     /// The answer to a forwarded request.
     Forwarded {
@@ -222,6 +227,13 @@ pub enum Message {
         id: RpcId,
         /// Question or answer.
         body: TreeMessage,
+    },
+    /// About states kept for replicas that are down.
+    Hint {
+        /// Carried back in the answer.
+        id: RpcId,
+        /// Question or answer.
+        body: HintMessage,
     },
     /// About the ring.
     Ring {

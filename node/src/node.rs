@@ -6,6 +6,7 @@
 mod catalogue;
 mod clock;
 mod healing;
+mod hints;
 mod joining;
 mod moving;
 mod recovery;
@@ -28,12 +29,13 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Request, Response};
 use quorate_gossip::{Config as GossipConfig, Event as MemberEvent, Gossip, Instant, State};
-use quorate_ring::{NodeId, Ring};
+use quorate_ring::{Decree, NodeId, Ring};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
 use self::{
     catalogue::CatalogueWaiter,
+    hints::Inquiries,
     ring::{Desk, rings},
 };
 use crate::{
@@ -44,11 +46,11 @@ use crate::{
     core::{Behind, Core, Notice, Origin},
     event::Event,
     forwards::Forwards,
-    healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor},
+    healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor, hints::Hints},
     hybrid::Hybrid,
     identity::Identity,
     limits::Limits,
-    message::{Class, Message, Principal, RpcId, Verdict},
+    message::{BucketId, Class, Message, Principal, RpcId, Verdict},
     peers::Peers,
     replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal, Replica},
     store::{Completion, Ticket},
@@ -102,6 +104,8 @@ pub struct Node {
     /// Damaged records whose replicas are being asked what they held.
     recoveries: BTreeMap<Address, OpKey>,
     healing: Box<dyn Mechanism>,
+    hints: Hints,
+    inquiries: Inquiries,
     desk: Desk,
     /// The ring with which the cluster began.
     founding: Arc<Ring>,
@@ -122,22 +126,15 @@ impl Node {
         let (ring, other) = rings(&decree);
         let catalogue = catalogue::at_start(&options)?;
         let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
-        let identity = options.identity;
-        let gossip = Gossip::new(
-            options.gossip,
-            options.me,
-            (identity.uuid, identity.boot),
-            decree.concerned(),
-            dice.random(),
-            now.mono,
-        );
-        let replica = Replica::new(identity, options.durable_writes, &options.limits);
+        let gossip = gossip_of(&options, &decree, dice.random(), now.mono);
+        let replica = Replica::new(options.identity, options.durable_writes, &options.limits);
         let core = Core {
             me: options.me,
             decree,
             ring,
             other,
             ring_news: VecDeque::new(),
+            hint_news: VecDeque::new(),
             outsiders: BTreeMap::new(),
             cluster: options.cluster,
             cluster_name: options.cluster_name,
@@ -170,6 +167,8 @@ impl Node {
         let desk = Desk::new(options.stored_ring, &core.decree, core.me, now.mono);
         let mut node = Self {
             healing: Box::new(AntiEntropy::new(&core)),
+            hints: Hints::new(now.mono),
+            inquiries: Inquiries::default(),
             core,
             desk,
             founding: options.ring,
@@ -271,12 +270,14 @@ impl Node {
                 principal,
                 budget,
                 write,
+                stand_in,
             } => {
                 if !self.forwards.is_new(from, id, budget) {
                     return;
                 }
                 let deadline = self.core.now.mono + budget.min(self.core.limits.timeout_max);
-                self.begin_forwarded(from, id, &principal, write, deadline);
+                let order = (write, stand_in);
+                self.begin_forwarded(from, id, &principal, order, deadline);
             }
             Message::Forwarded { id, response } => {
                 self.answer(from, id, Answer::Forwarded(Box::new(response)));
@@ -289,7 +290,7 @@ impl Node {
                 record,
                 ..
             } => {
-                let address = Address { token, bucket, key };
+                let address = place_of(token, bucket, key);
                 self.replicate(from, id, &address, &record);
             }
             Message::Replicated { id, verdict } => {
@@ -305,7 +306,7 @@ impl Node {
                 key,
                 ..
             } => {
-                let address = Address { token, bucket, key };
+                let address = place_of(token, bucket, key);
                 self.core
                     .submit_for(Caller::Peer(from, id), &address, Job::Read);
             }
@@ -322,6 +323,7 @@ impl Node {
                 self.answer(from, id, Answer::Other(Box::new(message)));
             }
             Message::Tree { id, body } => self.tree_message(from, id, body),
+            Message::Hint { id, body } => self.hint_message(from, id, body),
             Message::Members { members, .. } => self.take_members(&members),
             Message::Gossip(message) => self.gossip_message(from, message),
         }
@@ -444,6 +446,7 @@ impl Node {
             } => {
                 let items = self.ring_scanned(ticket, items, more);
                 if let Some(items) = items
+                    && !self.hints.scanned(&mut self.core, ticket, &items, more)
                     && !self.healing.scanned(&mut self.core, ticket, &items, more)
                     && let Some(mut scan) = self.scans.remove(&ticket)
                     && let Some(command) = scan.handle(&mut self.core, ticket, items, more)
@@ -479,6 +482,9 @@ impl Node {
         if self.healing.poll_timeout() <= now.mono {
             self.healing.timeout(&mut self.core);
         }
+        if self.hints.poll_timeout() <= now.mono {
+            self.hand_over();
+        }
         if self.ring_wakes() <= now.mono {
             self.ring_timeout();
         }
@@ -498,6 +504,7 @@ impl Node {
         }
         let next = self.next_compare.min(self.core.gossip.poll_timeout());
         let next = next.min(self.healing.poll_timeout());
+        let next = next.min(self.hints.poll_timeout());
         let next = next.min(self.ring_wakes());
         Some(
             self.timers
@@ -576,7 +583,11 @@ impl Node {
                 self.core.outputs.push_back(Output::Store(command));
             }
             if let Some(change) = self.core.replica.poll_change() {
-                self.healing.changed(&self.core, change);
+                if change.address.is_hint() {
+                    self.hints.changed(self.core.now.mono);
+                } else {
+                    self.healing.changed(&self.core, change);
+                }
             } else if let Some((caller, address, done)) = self.core.replica.poll_done() {
                 self.deliver(caller, &address, done);
             } else if let Some((key, notice)) = self.core.notices.pop_front() {
@@ -592,9 +603,10 @@ impl Node {
                 self.receive(self.core.me, message);
             } else if let Some(news) = self.core.ring_news.pop_front() {
                 self.ring_news(news);
+            } else if let Some(news) = self.core.hint_news.pop_front() {
+                self.hints.news(&mut self.core, news);
             } else if let Some(damage) = self.core.replica.poll_damaged() {
-                self.healing.doubted(damage.address().token);
-                self.recover(damage);
+                self.doubt(damage);
             } else if let Some(output) = self.core.gossip.poll_output() {
                 self.gossiped(output);
             } else {
@@ -618,6 +630,7 @@ impl Node {
                     // It may have missed bucket changes while it was away, or we while we were.
                     self.next_compare = self.next_compare.min(self.core.now.mono);
                     self.healing.peer_up(&mut self.core, update.node);
+                    self.hints.peer_up(&mut self.core, update.node);
                 }
                 self.core.event(Event::Membership(event));
             }
@@ -628,6 +641,10 @@ impl Node {
         match caller {
             Caller::Nobody => {}
             Caller::Tree(task) => self.healing.done(&mut self.core, task, address, done),
+            Caller::Holder(node, id) | Caller::Receipt(node, id) => {
+                self.deliver_to_holder((node, id), address, done);
+            }
+            Caller::Inquiry(number) => self.inquired(number, address, done),
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
             Caller::Peer(node, id) => {
                 let counts = !matches!(done, Done::Stored { .. });
@@ -657,6 +674,27 @@ impl Node {
                 self.core.send(node, Class::Data, message);
             }
         }
+    }
+}
+
+fn gossip_of(options: &Options, decree: &Decree, seed: u64, now: Instant) -> Gossip {
+    let Options {
+        gossip,
+        me,
+        identity,
+        ..
+    } = options;
+    let life = (identity.uuid, identity.boot);
+    Gossip::new(gossip.clone(), *me, life, decree.concerned(), seed, now)
+}
+
+fn place_of(token: u64, bucket: BucketId, key: Bytes) -> Address {
+    let hint_for = None;
+    Address {
+        token,
+        bucket,
+        key,
+        hint_for,
     }
 }
 

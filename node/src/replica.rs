@@ -11,11 +11,13 @@
 //!
 //! Not decided here: who may ask, how many copies are enough, where a key lives.
 
+mod address;
 mod admission;
 mod answer;
 mod damage;
 mod expiry;
 mod handover;
+mod hints;
 mod recent;
 
 use std::{
@@ -28,21 +30,22 @@ use bytes::Bytes;
 use quorate_ring::NodeId;
 
 pub(crate) use self::{
+    address::Address,
     answer::fetched,
     damage::{Damage, DamageId},
+    hints::Sum,
 };
-use self::{answer::refusal, damage::Damages, expiry::expire, recent::Recent};
+use self::{answer::refusal, damage::Damages, expiry::expire, hints::HintIndex, recent::Recent};
 use crate::{
     causality::{
         Container, Coordinated, Dot, Minter, Rule, Stamp, Write as VersionWrite, coordinate,
         receive,
     },
-    healing::message::Place,
     identity::Identity,
     limits::Limits,
     message::{BucketId, RpcId},
     store::{
-        Command, Table, Ticket, Unreadable, Write,
+        Command, Ticket, Unreadable, Write,
         format::{self, Record},
     },
 };
@@ -50,40 +53,6 @@ use crate::{
 /// Names an operation of this node; also the [`RpcId`] under which it asks its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OpKey(pub(crate) u64);
-
-/// Where a key lives in the store.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Address {
-    pub(crate) token: u64,
-    pub(crate) bucket: BucketId,
-    pub(crate) key: Bytes,
-}
-
-impl Address {
-    pub(crate) fn store_key(&self) -> Bytes {
-        format::object_key(self.token, self.bucket.0, &self.key)
-    }
-}
-
-impl From<&Place> for Address {
-    fn from(place: &Place) -> Self {
-        Self {
-            token: place.token,
-            bucket: place.bucket,
-            key: place.key.clone(),
-        }
-    }
-}
-
-impl From<&Address> for Place {
-    fn from(address: &Address) -> Self {
-        Self {
-            token: address.token,
-            bucket: address.bucket,
-            key: address.key.clone(),
-        }
-    }
-}
 
 /// A record that has been written, with what was there before.
 #[derive(Debug)]
@@ -132,6 +101,12 @@ pub(crate) enum Caller {
     Peer(NodeId, RpcId),
     /// A comparison of trees, or an answer to one.
     Tree(u64),
+    /// A holder that hands over a hint; it waits for the receipt.
+    Holder(NodeId, RpcId),
+    /// The same, when what it handed over is stored and the receipt is made out.
+    Receipt(NodeId, RpcId),
+    /// Somebody wants to know all hints of a key.
+    Inquiry(u64),
     /// A repair that nothing waits for.
     Nobody,
 }
@@ -167,13 +142,15 @@ pub(crate) enum Precondition {
 pub(crate) enum Job {
     Read,
     Apply(Merge),
+    /// The same, and synced however lax this node's durability is: a hint goes for it.
+    Settle(Merge),
     Coordinate(Box<Intent>),
     /// Turn the values whose time was over by then into what a delete leaves.
     Expire {
         before_ms: u64,
     },
     /// Delete the record if it is still this one and nothing is under way with it: it belongs to
-    /// others, and they have it.
+    /// others, and they have it. Without bytes: if there is none that can be read.
     Drop(Bytes),
 }
 
@@ -241,7 +218,9 @@ impl Entry {
             return false;
         }
         match (job, self.latest.container()) {
-            (Job::Apply(merge), Some(held)) => held.clock().dominates(merge.incoming.clock()),
+            (Job::Apply(merge) | Job::Settle(merge), Some(held)) => {
+                held.clock().dominates(merge.incoming.clock())
+            }
             _ => false,
         }
     }
@@ -263,6 +242,7 @@ pub(crate) struct Replica {
     durable_writes: bool,
     entries: BTreeMap<Address, Entry>,
     recent: Recent,
+    hints: HintIndex,
     tickets: BTreeMap<Ticket, (Pending, Address, usize)>,
     store_bytes: usize,
     commands: VecDeque<Command>,
@@ -281,6 +261,7 @@ impl Replica {
             durable_writes,
             entries: BTreeMap::new(),
             recent: Recent::new(limits.recent_bytes_max),
+            hints: HintIndex::new(limits.hint_bytes_max),
             tickets: BTreeMap::new(),
             store_bytes: 0,
             commands: VecDeque::new(),
@@ -333,11 +314,12 @@ impl Replica {
             token: *tokens.start(),
             bucket: BucketId(0),
             key: Bytes::new(),
+            hint_for: None,
         };
         let entries = self.entries.range(first..);
         entries
             .take_while(move |(address, _)| address.token <= *tokens.end())
-            .filter(|(_, entry)| !entry.loading)
+            .filter(|(address, entry)| !entry.loading && !address.is_hint())
             .map(|(address, entry)| (address, &entry.durable))
     }
 
@@ -401,7 +383,7 @@ impl Replica {
         let ticket = next_ticket(tickets);
         self.commands.push_back(Command::Read {
             ticket,
-            table: Table::Objects,
+            table: address.table(),
             key: address.store_key(),
         });
         self.tickets.insert(ticket, (Pending::Key, address, 0));
@@ -423,13 +405,18 @@ impl Replica {
         let Some((_, address, _)) = self.tickets.remove(&ticket) else {
             return false;
         };
-        let held = match value {
+        let mut held = match value {
             Ok(None) => Held::Absent,
             Ok(Some(bytes)) => decode(&address, bytes),
             Err(_) => Held::Unreadable,
         };
+        if address.is_hint() && matches!(held, Held::Unreadable) {
+            // Nothing is left of it, and nobody asks a hint what the key's state is.
+            self.damaged.push_back(Damage::Unreadable(address.clone()));
+            held = Held::Absent;
+        }
         if let Some(entry) = self.entries.get_mut(&address) {
-            if held.is_suspect() {
+            if held.is_suspect() && !address.is_hint() {
                 let address = address.clone();
                 let damage = match held {
                     Held::Unreadable => Damage::Unreadable(address),
@@ -458,6 +445,7 @@ impl Replica {
             return false;
         };
         self.store_bytes -= bytes;
+        self.hints.ended(&address, bytes);
         match pending {
             Pending::Lease { end } => {
                 self.minter.extended(end);
@@ -471,6 +459,7 @@ impl Replica {
                 while let Some(write) = entry.writes.pop_front() {
                     let last = write.ticket == ticket;
                     let new = write.state;
+                    self.hints.written(&address, &new);
                     let old = std::mem::replace(&mut entry.durable, new.clone());
                     let changed = address.clone();
                     self.changes.push_back(Change {
@@ -500,6 +489,7 @@ impl Replica {
             return false;
         };
         self.store_bytes -= bytes;
+        self.hints.ended(&address, bytes);
         self.renew_epochs();
         if matches!(pending, Pending::Lease { .. }) {
             self.extending = false;
@@ -551,7 +541,14 @@ impl Replica {
         };
         let mut callers = Vec::new();
         let mut changed = false;
+        let mut sync = false;
         while let Some((caller, job)) = entry.queue.pop_front() {
+            if address.is_hint()
+                && let Some(limit) = self.hints.refuses(&job)
+            {
+                self.refuse(caller, address.clone(), limit);
+                continue;
+            }
             if !changed && entry.has_to_look(&job) {
                 entry.queue.push_front((caller, job));
                 entry.loading = true;
@@ -565,6 +562,11 @@ impl Replica {
                     Waits::No
                 }
                 Job::Apply(merge) => self.apply(&mut entry, &address, caller, merge),
+                Job::Settle(merge) => {
+                    let waits = self.apply(&mut entry, &address, caller, merge);
+                    let present = entry.latest.container().is_some();
+                    self.insist(waits, present, &mut sync)
+                }
                 Job::Coordinate(intent) => self.coordinate(&mut entry, &address, caller, *intent),
                 Job::Expire { before_ms } => expire(&mut entry, &address, before_ms),
                 Job::Drop(record) => {
@@ -583,7 +585,7 @@ impl Replica {
                 Waits::ForWhatIsThere => match entry.writes.back_mut() {
                     Some(write) => write.callers.push(caller),
                     None => {
-                        let durable = self.durable_writes;
+                        let durable = self.durable_writes || address.is_hint();
                         let done = Done::Stored { durable };
                         self.done.push_back((caller, address.clone(), done));
                     }
@@ -597,7 +599,7 @@ impl Replica {
                 self.damages.healed(&address);
             }
             let state = entry.latest.clone();
-            let ticket = self.put(tickets, &address, &stored.bytes);
+            let ticket = self.put(tickets, &address, &stored.bytes, sync);
             entry.writes.push_back(InFlight {
                 ticket,
                 state,
@@ -609,23 +611,25 @@ impl Replica {
         self.retire(&address);
     }
 
-    fn put(&mut self, tickets: &mut u64, address: &Address, bytes: &Bytes) -> Ticket {
+    fn put(&mut self, tickets: &mut u64, address: &Address, bytes: &Bytes, sync: bool) -> Ticket {
         let write = Write::Put {
-            table: Table::Objects,
+            table: address.table(),
             key: address.store_key(),
             value: bytes.clone(),
         };
-        self.write(tickets, address, write)
+        let mut writes = vec![write];
+        if sync {
+            writes.push(hints::receipt());
+        }
+        self.write(tickets, address, writes)
     }
 
-    fn write(&mut self, tickets: &mut u64, address: &Address, write: Write) -> Ticket {
+    fn write(&mut self, tickets: &mut u64, address: &Address, writes: Vec<Write>) -> Ticket {
         let ticket = next_ticket(tickets);
-        let size = write.bytes();
+        let size = writes.iter().map(Write::bytes).sum();
         self.store_bytes += size;
-        self.commands.push_back(Command::Write {
-            ticket,
-            writes: vec![write],
-        });
+        self.hints.begun(address, size);
+        self.commands.push_back(Command::Write { ticket, writes });
         self.tickets
             .insert(ticket, (Pending::Key, address.clone(), size));
         ticket
@@ -652,6 +656,7 @@ impl Replica {
             token: 0,
             bucket: BucketId(0),
             key: Bytes::new(),
+            hint_for: None,
         };
         self.tickets
             .insert(ticket, (Pending::Lease { end }, nowhere, 0));

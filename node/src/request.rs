@@ -21,7 +21,8 @@ use crate::{
         explain::ExplainOp,
         forward::ForwardOp,
         healing::HealingOp,
-        read::ReadOp,
+        hints::HintsOp,
+        read::{Quorum, ReadOp, StandIns},
         scan::{ScanOp, parse_cursor},
         status::StatusOp,
         write::{Plan, WriteOp},
@@ -55,7 +56,7 @@ fn needed_role(request: &Request) -> Role {
         | Request::Ring
         | Request::Status
         | Request::RingChange(_) => Role::Read,
-        Request::Healing(healing) if healing.verb == "roots" => Role::Read,
+        Request::Healing(healing) if matches!(&healing.verb[..], "roots" | "hints") => Role::Read,
         Request::Healing(_) => Role::Admin,
     }
 }
@@ -131,6 +132,12 @@ impl Node {
 
     fn begin_healing(&mut self, origin: Origin, healing: &HealingRequest) -> Result<(), ErrorBody> {
         let compare = match healing.verb.as_str() {
+            "hints" => {
+                let key = self.core.op_key();
+                let op = HintsOp::start(&mut self.core, key, origin);
+                self.run(key, Operation::Hints(Box::new(op)));
+                return Ok(());
+            }
             "compare" => true,
             "roots" => false,
             other => return Err(invalid(format!("healing knows no verb {other:?}"))),
@@ -171,7 +178,16 @@ impl Node {
         let key = self.core.op_key();
         let deadline = self.core.deadline(get.timeout_ms);
         let core = &mut self.core;
-        if let Some(op) = ReadOp::client(core, key, origin, bucket, r.max(pr), place, deadline) {
+        let quorum = Quorum {
+            all: r,
+            primaries: pr,
+            stand_ins: if info.sloppy {
+                StandIns::ForTheDown
+            } else {
+                StandIns::Never
+            },
+        };
+        if let Some(op) = ReadOp::client(core, key, origin, bucket, quorum, place, deadline) {
             self.run(key, Operation::Read(Box::new(op)));
         }
         Ok(())
@@ -187,7 +203,7 @@ impl Node {
             return Err(invalid("a put needs a value"));
         }
         let deadline = self.core.deadline(write.timeout_ms);
-        self.begin_write(origin, principal, write, deadline)
+        self.begin_write(origin, principal, (write, false), deadline)
     }
 
     fn begin_delete(
@@ -200,7 +216,7 @@ impl Node {
             return Err(invalid("a delete has no value"));
         }
         let deadline = self.core.deadline(write.timeout_ms);
-        self.begin_write(origin, principal, write, deadline)
+        self.begin_write(origin, principal, (write, false), deadline)
     }
 
     /// A peer hands on a write because this node is a replica of its key.
@@ -209,11 +225,11 @@ impl Node {
         from: NodeId,
         rpc: RpcId,
         principal: &Principal,
-        write: WriteRequest,
+        (write, stand_in): (WriteRequest, bool),
         deadline: Instant,
     ) {
         let origin = Origin::Peer { node: from, rpc };
-        if let Err(error) = self.begin_write(origin, principal, write, deadline) {
+        if let Err(error) = self.begin_write(origin, principal, (write, stand_in), deadline) {
             self.core.reply(origin, Response::Error(error));
         }
     }
@@ -222,13 +238,17 @@ impl Node {
         &mut self,
         origin: Origin,
         principal: &Principal,
-        write: WriteRequest,
+        (write, stand_in): (WriteRequest, bool),
         deadline: Instant,
     ) -> Result<(), ErrorBody> {
-        let plan = self.plan(principal, &write, deadline)?;
+        let mut plan = self.plan(principal, &write, deadline)?;
         let key = self.core.op_key();
         let core = &mut self.core;
-        if plan.replicas.contains(&core.me) {
+        let is_owner = plan.replicas.contains(&core.me);
+        if stand_in && !is_owner {
+            plan.stand_in_for = plan.absent(core);
+        }
+        if is_owner || plan.stand_in_for.is_some() {
             let mut spawn = Vec::new();
             let op = WriteOp::start(core, key, origin, plan, &mut spawn);
             if let Some(op) = op {
@@ -245,8 +265,7 @@ impl Node {
             return Ok(());
         }
         let principal = principal.clone();
-        let replicas = plan.replicas;
-        let op = ForwardOp::start(core, key, origin, principal, write, replicas, deadline);
+        let op = ForwardOp::start(core, key, origin, principal, (write, plan), deadline);
         if let Some(op) = op {
             self.run(key, Operation::Forward(Box::new(op)));
         }
@@ -304,6 +323,8 @@ impl Node {
             retry: write.retry,
             w,
             pw,
+            sloppy: write.sloppy.unwrap_or(info.sloppy),
+            stand_in_for: None,
             deadline,
             bucket,
         })

@@ -34,23 +34,42 @@ pub(crate) fn binary() -> &'static Path {
     })
 }
 
-/// A running cluster of three.
+/// A running cluster.
 pub(crate) struct Dev {
     dir: TempDir,
+    nodes: u16,
     base_port: u16,
 }
 
 impl Dev {
+    /// Of three nodes.
     pub(crate) fn start() -> Self {
+        Self::of(3)
+    }
+
+    pub(crate) fn of(nodes: u16) -> Self {
         // Two tests may draw the same ports between looking and using them: then one tries again.
         for _ in 0..10 {
             let dir = tempfile::tempdir().expect("a directory for the test");
-            let base_port = free_ports();
+            let base_port = free_ports(nodes);
             let base_http = base_port + 100;
-            let dev = Self { dir, base_port };
-            let ports = [base_port.to_string(), base_http.to_string()];
-            let args = ["dev", "--detach", "--base-port", &ports[0], "--base-http"];
-            let output = dev.run(&[&args[..], &[&ports[1], "--dir", dev.path()]].concat());
+            let dev = Self {
+                dir,
+                nodes,
+                base_port,
+            };
+            let (port, http, count) = (base_port.to_string(), base_http.to_string(), nodes);
+            let count = count.to_string();
+            let args = [
+                "dev",
+                "--detach",
+                "--base-port",
+                &port,
+                "--base-http",
+                &http,
+            ];
+            let more = ["--nodes", &count, "--dir", dev.path()];
+            let output = dev.run(&[&args[..], &more].concat());
             if output.status.success() {
                 return dev;
             }
@@ -108,7 +127,7 @@ impl Drop for Dev {
     fn drop(&mut self) {
         let stopped = self.run(&["dev", "stop", "--dir", self.path()]);
         if std::thread::panicking() {
-            for number in 1..=3 {
+            for number in 1..=self.nodes {
                 let log = self.dir.path().join(format!("node{number}/node.log"));
                 let text = std::fs::read_to_string(log).unwrap_or_default();
                 let last: Vec<_> = text.lines().rev().take(15).collect();
@@ -120,13 +139,13 @@ impl Drop for Dev {
     }
 }
 
-/// A port that is free with the two after it, likely also 100 further on.
-fn free_ports() -> u16 {
+/// A port that is free with those after it, likely also 100 further on.
+fn free_ports(count: u16) -> u16 {
     loop {
         let probe = UdpSocket::bind("127.0.0.1:0").expect("loopback has ports");
         let base = probe.local_addr().expect("it is bound").port();
         let free = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok();
-        if base < 65_000 && free(base + 1) && free(base + 2) {
+        if base < 65_000 && (1..count).all(|next| free(base + next)) {
             return base;
         }
     }

@@ -103,7 +103,11 @@ impl World {
             rounds += 1;
             self.run_until(self.now + SECOND);
             match self.first_difference() {
-                None => break,
+                None => match self.keeps_hints() {
+                    None => break,
+                    Some(broken) if limit < self.now => return Err(broken),
+                    Some(_) => {}
+                },
                 Some((key, detail)) if limit < self.now => {
                     convergence::differs(key, &detail, self.now)?;
                 }
@@ -314,6 +318,7 @@ impl World {
             faults.insert(name, count);
         }
         faults.extend(self.workload.counts.faults());
+        faults.extend(self.kept.named());
         Report {
             seed: self.options.seed,
             options_hash: self.options.hash(),

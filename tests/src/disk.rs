@@ -34,6 +34,8 @@ pub struct Disk {
     full: bool,
     slow_commits: u64,
     deleted: BTreeSet<Bytes>,
+    /// Hints that were deleted since this was asked last, with what they held.
+    hints_gone: Vec<(Bytes, Bytes)>,
     rng: Rng,
     chance: Pcg64Mcg,
 }
@@ -52,6 +54,7 @@ impl Disk {
             full: false,
             slow_commits: 0,
             deleted: BTreeSet::new(),
+            hints_gone: Vec::new(),
             rng,
             chance,
         }
@@ -90,6 +93,7 @@ impl Disk {
     pub fn finish(&mut self, now: u64) -> (Vec<Completion>, Option<u64>) {
         let group = mem::take(&mut self.group);
         self.deleted.extend(group.iter().flat_map(deleted).cloned());
+        self.note_hints(&group);
         let completions = self.worker.execute(group);
         (completions, self.begin(now))
     }
@@ -99,19 +103,45 @@ impl Disk {
         let group = mem::take(&mut self.group);
         self.waiting.clear();
         let reached = self.worker.poisoned().is_none() && self.rng.chance(500_000);
-        let engine = self.worker.engine_mut();
         if reached {
             self.deleted.extend(group.iter().flat_map(deleted).cloned());
+            self.note_hints(&group);
             let writes: Vec<Write> = group.into_iter().flat_map(writes).collect();
             // Refused or failed: then it did not reach the disk, which is as good.
-            let _ = engine.commit(&writes, Persist::Later);
+            let _ = self.worker.engine_mut().commit(&writes, Persist::Later);
         }
-        engine.crash(&mut self.chance);
+        self.worker.engine_mut().crash(&mut self.chance);
     }
 
     /// The objects that were deleted since this was asked last.
     pub fn take_deleted(&mut self) -> BTreeSet<Bytes> {
         mem::take(&mut self.deleted)
+    }
+
+    /// Remembers what the hints hold that a group is about to delete.
+    fn note_hints(&mut self, group: &[Command]) {
+        for key in group
+            .iter()
+            .flat_map(|command| deleted_in(command, Table::Hints))
+        {
+            if let Some(value) = self.synced(Table::Hints, key) {
+                self.hints_gone.push((key.clone(), value));
+            }
+        }
+    }
+
+    /// The hints that were deleted since this was asked last, with what they held.
+    pub fn take_hints_gone(&mut self) -> Vec<(Bytes, Bytes)> {
+        mem::take(&mut self.hints_gone)
+    }
+
+    /// The keys of all hints.
+    #[must_use]
+    pub fn hints(&self) -> Vec<Bytes> {
+        let engine = self.worker.engine();
+        let page = engine.scan(Table::Hints, &Bounds::everything());
+        let items = page.map(|page| page.items).unwrap_or_default();
+        items.into_iter().map(|(key, _)| key).collect()
     }
 
     /// Opens the store anew, as a starting process does.
@@ -244,12 +274,16 @@ impl Disk {
 }
 
 fn deleted(command: &Command) -> impl Iterator<Item = &Bytes> {
+    deleted_in(command, Table::Objects)
+}
+
+fn deleted_in(command: &Command, wanted: Table) -> impl Iterator<Item = &Bytes> {
     let writes = match command {
         Command::Write { writes, .. } => &writes[..],
         Command::Read { .. } | Command::Scan { .. } => &[],
     };
-    writes.iter().filter_map(|write| match write {
-        Write::Delete { table, key } if *table == Table::Objects => Some(key),
+    writes.iter().filter_map(move |write| match write {
+        Write::Delete { table, key } if *table == wanted => Some(key),
         Write::Delete { .. } | Write::Put { .. } => None,
     })
 }

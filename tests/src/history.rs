@@ -69,6 +69,7 @@ pub enum Reuse {
 
 /// A put or delete.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a write is so in many ways")]
 pub struct Op {
     /// Its key.
     pub key: u32,
@@ -84,6 +85,10 @@ pub struct Op {
     pub ttl_ms: u64,
     /// Durable replicas it asks for.
     pub w: u8,
+    /// Of them, those that must have it themselves.
+    pub pw: u8,
+    /// Whether others may stand in for replicas.
+    pub sloppy: bool,
     /// Its precondition.
     pub condition: Condition,
     /// If it has one: what was established when it was first sent.

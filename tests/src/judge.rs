@@ -58,7 +58,7 @@ impl World {
                 if let (Some(stamp), Some(index)) = (stamp, self.history.find_number(op.id)) {
                     self.history.ops[index.at()].stamps.push(*stamp);
                 }
-                self.judge_minted(key, *dot, *op);
+                self.judge_minted(node, key, *dot, *op);
                 false
             }
             NodeEvent::StoreFailed { .. } => true,
@@ -94,6 +94,12 @@ impl World {
                 )));
                 false
             }
+            NodeEvent::StoodIn { .. }
+            | NodeEvent::HintHanded { .. }
+            | NodeEvent::HintLost { .. } => {
+                self.kept.note(event);
+                false
+            }
             NodeEvent::RingChanged { .. }
             | NodeEvent::RingForced { .. }
             | NodeEvent::CorruptRecord { .. }
@@ -106,13 +112,15 @@ impl World {
     }
 
     /// A node says which dot it gave to an operation.
-    fn judge_minted(&mut self, key: &Bytes, dot: Dot, op: OpId) {
+    fn judge_minted(&mut self, node: usize, key: &Bytes, dot: Dot, op: OpId) {
         let Some(index) = self.history.find_number(op.id) else {
             let detail = format!("a dot was minted for {op:?}, nobody's operation");
             self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
             return;
         };
         let number = self.history.op(index).key;
+        let is_owner = self.layout.owners[place(number)].contains(&node);
+        self.kept.coordinated += u64::from(!is_owner);
         if self.history.op(index).may_hide() {
             self.deleted.insert(number);
         }
@@ -194,7 +202,9 @@ impl World {
             (Call::Read(read), Response::Got(reply)) => {
                 let listing = self.listing(read.key, response)?;
                 let seen = self.seen(&listing, reply.context.as_ref());
-                self.judge_read(read, &listing, seen.as_ref())?;
+                let primaries = reply.answered - reply.stand_ins;
+                self.kept.read += u64::from(0 < reply.stand_ins);
+                self.judge_read(read, primaries, &listing, seen.as_ref())?;
                 Ok(seen)
             }
             (Call::Read(_) | Call::Write(_) | Call::Reuse(_), _) => {
@@ -222,8 +232,19 @@ impl World {
         Ok(listing)
     }
 
-    fn judge_read(&mut self, read: &Read, listing: &Listing, seen: Option<&Seen>) -> Ruling {
+    fn judge_read(
+        &mut self,
+        read: &Read,
+        primaries: u8,
+        listing: &Listing,
+        seen: Option<&Seen>,
+    ) -> Ruling {
         let shown = seen.map_or(&listing.ops[..], |seen| &seen.ops);
+        // Only replicas promise to have what others acknowledged.
+        let read = &Read {
+            r: read.r.min(primaries),
+            ..read.clone()
+        };
         self.session
             .answered(&mut self.history, read, listing, shown)?;
         // What a read shows while data moves, a later one may not show; what was acknowledged, it
@@ -254,10 +275,12 @@ impl World {
     }
 
     fn judge_ack(&mut self, node: usize, index: OpIndex, reply: &WriteReply) -> Ruling {
+        self.kept.counted += u64::from(0 < reply.hinted);
         let op = &mut self.history.ops[index.at()];
         let (key, w) = (op.key, op.w);
         if !matches!(op.outcome, Outcome::Acknowledged { .. }) {
-            op.prompt = op.attempts == 1 && self.layout.owners[place(key)].contains(&node);
+            let owner = self.layout.owners[place(key)].contains(&node);
+            op.prompt = op.attempts == 1 && owner && !op.sloppy;
             op.outcome = Outcome::Acknowledged { at: self.now };
         }
         let mut missing = Vec::new();
@@ -267,30 +290,38 @@ impl World {
             let node = self.layout.names.iter().position(|known| known == name);
             if node.is_some_and(|node| self.is_on_disk(node, index, &mut last)) {
                 holders += 1;
-            } else if !node.is_some_and(|node| self.rotted.contains(&(node, key))) {
+            } else if !node.is_some_and(|node| self.is_kept(node, index))
+                && !node.is_some_and(|node| self.rotted.contains(&(node, key)))
+            {
                 missing.push(name.clone());
             }
         }
-        if self.options.ring_interval.is_some() && !missing.is_empty() {
-            // Who had it and owns it no more may have handed it on; then enough others have it.
+        let handed_on = |name: &String| !self.layout.owner_names[place(key)].contains(name);
+        let handed_on = 0 < reply.hinted && missing.iter().all(handed_on);
+        if (self.options.ring_interval.is_some() || handed_on) && !missing.is_empty() {
+            // Who had it and owns it no more, or kept it for another, may have handed it on; then
+            // enough others have it.
             let all = 0..self.processes.len();
-            holders = all
-                .filter(|node| self.is_on_disk(*node, index, &mut last))
-                .count();
-            if usize::from(w) <= holders {
+            let (own, not): (Vec<usize>, Vec<usize>) =
+                all.partition(|node| self.is_on_disk(*node, index, &mut last));
+            holders = own.len();
+            let kept = not.iter().filter(|node| self.is_kept(**node, index));
+            if usize::from(w) <= holders + kept.count() {
                 missing.clear();
             }
         }
         let holders = u8::try_from(holders).unwrap_or(u8::MAX);
         // A copy may have been damaged between its sync and this answer: then later reads have
         // one copy less to meet.
-        let w = w.min(holders);
+        let w = w.min(holders).min(reply.primaries);
         let ack = durability::Ack {
             op: index,
             at: self.now,
             durable_on: &reply.durable_on,
             preference: &self.layout.owner_names[place(key)],
             missing,
+            hinted: reply.hinted,
+            primaries: reply.primaries,
         };
         durability::acknowledged(&self.history, &ack)?;
         self.session

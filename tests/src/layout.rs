@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_client::wire::BucketOptions;
-use quorate_node::{bucket::Catalogue, message::BucketId, store::format};
+use quorate_node::{
+    bucket::{Catalogue, DEFAULT_BUCKET},
+    message::BucketId,
+    store::format,
+};
 use quorate_ring::{Member, NodeId, Partitions, Ring, Token};
 
 use crate::options::{LWW_BUCKET, Options};
@@ -38,7 +42,7 @@ impl Layout {
     #[must_use]
     pub fn new(names: &[String], options: &Options, keys: &[Bytes]) -> Self {
         let ring = found(&names[..options.nodes]);
-        let bucket = catalogue(&ring)
+        let bucket = catalogue(&ring, options.sloppy)
             .find(options.bucket())
             .expect("both buckets exist from the start");
         let mut layout = Self {
@@ -106,16 +110,18 @@ impl Layout {
     }
 }
 
-/// The buckets of every run: the default one, and one in which the last write wins.
+/// The buckets of every run: the default one, and one in which the last write wins; in both,
+/// others may stand in for replicas or not.
 ///
 /// # Panics
 ///
 /// If the product refuses to make it.
 #[must_use]
-pub fn catalogue(ring: &Ring) -> Catalogue {
+pub fn catalogue(ring: &Ring, sloppy: bool) -> Catalogue {
     let mut catalogue = Catalogue::founding(ring.replicas_limit());
     let options = BucketOptions {
         mode: Some("lww".to_owned()),
+        sloppy: Some(sloppy),
         ..BucketOptions::default()
     };
     let most = ring.replicas_max();
@@ -123,6 +129,13 @@ pub fn catalogue(ring: &Ring) -> Catalogue {
     catalogue
         .create(author, LWW_BUCKET, &options, most)
         .expect("a bucket of that name and mode can be made");
+    let options = BucketOptions {
+        sloppy: Some(sloppy),
+        ..BucketOptions::default()
+    };
+    catalogue
+        .set(author, DEFAULT_BUCKET, &options, most)
+        .expect("the first bucket may be changed");
     catalogue
 }
 

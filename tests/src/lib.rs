@@ -18,6 +18,7 @@ pub mod disk;
 pub mod history;
 mod inflict;
 pub mod judge;
+pub mod kept;
 pub mod knobs;
 pub mod layout;
 pub mod nemesis;

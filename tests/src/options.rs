@@ -199,6 +199,10 @@ pub struct WorkloadOptions {
     pub impatient: u32,
     /// Acknowledged writes whose operation id is then used for another write, per million.
     pub reuse: u32,
+    /// Writes for which nobody may stand in, per million; matters where others may.
+    pub strict: u32,
+    /// Writes that a number of replicas must have themselves, per million.
+    pub primary: u32,
     /// Puts whose values expire, per million.
     pub mortal: u32,
     /// The longest time such a value has.
@@ -234,6 +238,8 @@ pub enum Generation {
     First,
     /// Disks and links that misbehave more, clients that lie, changes of the ring.
     Second,
+    /// All before nodes stood in for replicas that are down.
+    Third,
     /// All there are.
     Newest,
 }
@@ -273,6 +279,8 @@ pub struct Options {
     pub wall_shift_ms: i64,
     /// Whether the last write wins in the bucket that clients use.
     pub lww: bool,
+    /// Whether others may stand in for replicas in that bucket.
+    pub sloppy: bool,
     /// Classes that no seed has by itself.
     pub extras: Extras,
     /// Faults that are drawn and not carried out.
@@ -299,11 +307,12 @@ impl Options {
         match generation {
             Generation::First => Self::first_generation(seed),
             Generation::Second => Self::second_generation(seed),
-            Generation::Newest => Self::newest_generation(seed),
+            Generation::Third => Self::third_generation(seed),
+            Generation::Newest => Self::third_generation(seed).with_stand_ins(),
         }
     }
 
-    fn newest_generation(seed: u64) -> Self {
+    fn third_generation(seed: u64) -> Self {
         let mut options = Self::second_generation(seed);
         let mut rng = Rng::new(seed, 0x0904);
         options.classes.brownout = rng.chance(250_000);
@@ -327,6 +336,19 @@ impl Options {
         options.workload.mortal = *rng.pick(&[0, 0, 0, 20_000, 300_000]);
         options.workload.ttl_max_ms = *rng.pick(&[10, 1_000, 10_000]);
         options
+    }
+
+    /// In many runs others stand in for replicas that are down.
+    fn with_stand_ins(mut self) -> Self {
+        let mut rng = Rng::new(self.seed, 0x0906);
+        self.sloppy = rng.chance(600_000);
+        self.workload.strict = *rng.pick(&[0, 0, 50_000, 300_000]);
+        self.workload.primary = *rng.pick(&[0, 50_000, 300_000]);
+        if self.sloppy && rng.chance(200_000) {
+            self.limits.hint_bytes_max =
+                usize::try_from(rng.between(2_000, 50_000)).expect("small");
+        }
+        self
     }
 
     /// Whether this node's wall clock may be wrong. Where it matters what time it is, that is only
@@ -430,6 +452,7 @@ impl Options {
             limits: Limits::default(),
             wall_shift_ms: 0,
             lww: false,
+            sloppy: false,
             extras: Extras::NONE,
             muted: Vec::new(),
         }
@@ -546,6 +569,8 @@ fn workload(rng: &mut Rng, w_min: u8) -> WorkloadOptions {
         hasty: 0,
         impatient: 0,
         reuse: 0,
+        strict: 0,
+        primary: 0,
         mortal: 0,
         ttl_max_ms: 10_000,
     }

@@ -139,7 +139,7 @@ impl Process {
         self.disk.commit_now(Command::Write { ticket, writes });
         let read = |key| Ok::<_, BadRing>(self.disk.synced(Table::Meta, key));
         let stored_ring = StoredRing::read(read).expect("what this disk says of the ring is sound");
-        let founding = || run.lww.then(|| layout::catalogue(ring).to_bytes());
+        let founding = || Some(layout::catalogue(ring, run.sloppy).to_bytes());
         let options = NodeOptions {
             me: self.id,
             ring: Arc::clone(ring),

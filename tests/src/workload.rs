@@ -115,6 +115,7 @@ pub struct Workload {
     nodes: usize,
     replicas: u8,
     bucket: &'static str,
+    sloppy: bool,
     keys: Vec<Bytes>,
     contexts: Vec<BTreeMap<u32, Seen>>,
     waiting: BTreeMap<u64, Attempt>,
@@ -122,6 +123,8 @@ pub struct Workload {
     rng: Rng,
     /// The key that everybody wants at present.
     aim: Option<u32>,
+    /// What writes demand of their quorums comes from a stream of its own.
+    demands: Rng,
     /// For the summary.
     pub counts: WorkCounts,
 }
@@ -145,11 +148,13 @@ impl Workload {
             nodes: options.nodes + options.spare,
             replicas: options.replicas,
             bucket: options.bucket(),
+            sloppy: options.sloppy,
             options: work,
             keys,
             waiting: BTreeMap::new(),
             serial: 0,
             rng: Rng::new(options.seed, 0x3042),
+            demands: Rng::new(options.seed, 0x3048),
             counts: WorkCounts::default(),
         }
     }
@@ -251,6 +256,7 @@ impl Workload {
             self.counts.conditional += 1;
             op.front = session.read(key, w, now).front;
         }
+        self.demand(&mut op);
         if self.rng.chance(self.options.huge) {
             self.counts.huge += 1;
             op.value_bytes = VALUE_BYTES_MAX - 1 + self.rng.index(3);
@@ -260,6 +266,15 @@ impl Workload {
             op.forged = Some(self.forge(client, key, op.seen.take()));
         }
         op
+    }
+
+    /// Whether others may stand in for its replicas, and how many must have it themselves.
+    fn demand(&mut self, op: &mut Op) {
+        op.sloppy = self.sloppy && !self.demands.chance(self.options.strict);
+        if self.demands.chance(self.options.primary) {
+            let pw = self.demands.between(1, u64::from(op.w));
+            op.pw = u8::try_from(pw).expect("between two bytes");
+        }
     }
 
     /// After what time the author of a write sends it elsewhere as well, if it cannot wait.
@@ -360,12 +375,13 @@ impl Workload {
             value: op.value.clone(),
             context: context(op),
             w: (op.w != W_DEFAULT).then_some(op.w),
+            pw: (0 < op.pw).then_some(op.pw),
+            sloppy: (self.sloppy && !op.sloppy).then_some(false),
             op_id: op_id(index),
             retry,
             ttl_ms: (0 < op.ttl_ms).then_some(op.ttl_ms),
             condition: op.condition,
             timeout_ms,
-            ..WriteRequest::default()
         };
         let request = if op.delete {
             Request::Delete(write)
@@ -526,6 +542,8 @@ impl Op {
             seen: None,
             ttl_ms: 0,
             w: W_DEFAULT,
+            pw: 0,
+            sloppy: false,
             condition: Condition::None,
             front: Vec::new(),
             forged: None,

@@ -27,6 +27,7 @@ use crate::{
     clock::Clock,
     disk::Disk,
     history::{History, Seen},
+    kept::Counts,
     layout::Layout,
     nemesis::{Fault, Nemesis},
     net::Network,
@@ -142,6 +143,8 @@ pub struct World {
     pub deaths: u64,
     /// Times that a node met one of its limits.
     pub refusals: u64,
+    /// What was kept for others.
+    pub kept: Counts,
     /// Saved directories, by node.
     pub backups: BTreeMap<usize, Image>,
     /// What clients heard, if the caller asked for it to be kept.
@@ -205,6 +208,7 @@ impl World {
             faulty: true,
             deaths: 0,
             refusals: 0,
+            kept: Counts::default(),
             backups: BTreeMap::new(),
             heard: None,
             principals,
@@ -427,6 +431,7 @@ impl World {
         if let Some(at) = next {
             self.agenda.plan(at, Event::Disk(node, life));
         }
+        self.judge_hints(node);
         for completion in completions {
             self.feed(node, Input::Completion(completion));
         }
@@ -597,7 +602,9 @@ impl World {
         self.trace
             .line(self.now, format_args!("n{} dies", node + 1));
         self.deaths += 1;
-        for waiting in self.processes[node].crash() {
+        let lost = self.processes[node].crash();
+        self.judge_hints(node);
+        for waiting in lost {
             // The connection breaks, and the client notices soon.
             let serial = waiting.attempt.serial;
             self.agenda

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// How all replicas stand, asked of every member of the ring. The field `verb` is `compare`, which
-/// also begins a comparison of all pairs now, or `roots`, which only asks.
+/// also begins a comparison of all pairs now, `roots`, which only asks, or `hints`, which asks who
+/// keeps what for whom instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealingRequest {
-    /// `compare` or `roots`.
+    /// `compare`, `roots` or `hints`.
     pub verb: String,
     /// Only replicas that hold this bucket's keys; all if empty.
     #[serde(default)]
@@ -41,6 +42,26 @@ pub struct PairStatus {
     pub trouble: String,
 }
 
+/// What one node keeps for another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HintStatus {
+    /// Name of the node that keeps it.
+    pub holder: String,
+    /// Name of the one it is meant for.
+    pub owner: String,
+    /// Hints.
+    pub count: u64,
+    /// Bytes that they count as.
+    pub bytes: u64,
+    /// Age of the oldest in milliseconds, as far as is known.
+    pub oldest_ms: u64,
+    /// How many are handed over in a minute at present.
+    pub per_minute: u64,
+    /// Why none are handed over; empty if nothing stands against it.
+    pub trouble: String,
+}
+
 /// How all replicas stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -53,4 +74,7 @@ pub struct HealingReply {
     pub hints: u64,
     /// Each pair of replicas once.
     pub pairs: Vec<PairStatus>,
+    /// With the verb `hints`: each pair of a holder and an owner.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<HintStatus>,
 }

@@ -17,14 +17,14 @@ pub mod ring;
 pub use codec::{DecodeError, decode_body};
 pub use error::{ErrorBody, ErrorCode};
 pub use frame::{EncodeError, Frame, FrameError, FrameReader};
-pub use healing::{HealingReply, HealingRequest, PairStatus};
+pub use healing::{HealingReply, HealingRequest, HintStatus, PairStatus};
 pub use hello::{Hello, HelloError, HelloReply};
 pub use request::{
     BucketOptions, BucketRequest, Condition, ExplainRequest, GetRequest, KeysRequest, Request,
     WriteRequest,
 };
 pub use response::{
-    BucketInfo, ExplainReply, GetReply, KeyItem, KeysReply, NodeStatus, ReplicaReport, Response,
-    RingReply, StatusReply, Version, WriteReply,
+    BucketInfo, ExplainReply, GetReply, HintReport, KeyItem, KeysReply, NodeStatus, ReplicaReport,
+    Response, RingReply, StatusReply, Version, WriteReply,
 };
 pub use ring::{PlanMove, PlanNode, PlanReply, RingAnswer, RingRequest, TransferRow};

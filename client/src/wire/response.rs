@@ -57,8 +57,16 @@ pub struct GetReply {
     pub context: Option<Bytes>,
     /// Replicas asked.
     pub asked: u8,
-    /// Replicas that answered in time.
+    /// Those that answered in time.
     pub answered: u8,
+    /// Of them, nodes that are no replicas and told what they keep for some that are down.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stand_ins: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(value: &u8) -> bool {
+    *value == 0
 }
 
 /// A write that reached its quorum.
@@ -125,6 +133,24 @@ pub struct ExplainReply {
     pub replicas: Vec<ReplicaReport>,
     /// Names of the fallbacks, in order.
     pub fallbacks: Vec<String>,
+    /// What others keep of the key for some of its replicas.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<HintReport>,
+}
+
+/// A hint of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintReport {
+    /// Name of the node that keeps it.
+    pub holder: String,
+    /// Name of the one it is meant for.
+    pub owner: String,
+    /// Versions, without values.
+    #[serde(default)]
+    pub versions: Vec<Version>,
+    /// The version vector: (actor, counter).
+    #[serde(default)]
+    pub clock: Vec<(String, u64)>,
 }
 
 /// A bucket as it is now.
@@ -189,6 +215,9 @@ pub struct NodeStatus {
     pub hints_held: u64,
     /// Hints others hold for it.
     pub hints_owed: u64,
+    /// For whom it holds hints, and how many; in no row if it holds none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hints_for: Vec<(String, u64)>,
     /// Corrupt records found since it started.
     pub corrupt: u64,
     /// Keys known to be behind.

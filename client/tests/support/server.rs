@@ -277,6 +277,7 @@ impl Store {
                     context: Some(context(*count)),
                     asked: 1,
                     answered: 1,
+                    stand_ins: 0,
                 },
                 None => GetReply::default(),
             }),

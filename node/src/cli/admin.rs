@@ -319,6 +319,7 @@ fn node_json(node: &NodeStatus) -> Value {
         "zone": node.zone, "weight": node.weight,
         "owned": f64::from(node.owned_millionths) / 1e6,
         "epoch": node.epoch, "hints_held": node.hints_held, "hints_owed": node.hints_owed,
+        "hints_for": node.hints_for.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "corrupt": node.corrupt, "behind_keys": node.behind_keys, "disk_bytes": node.disk_bytes,
         "version": node.version, "uptime_seconds": node.uptime_seconds,
         "rebuilding": node.rebuilding,

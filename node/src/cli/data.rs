@@ -411,6 +411,7 @@ pub(crate) fn explained(bucket: &str, key: &[u8], reply: &ExplainReply) -> Value
     json["partition"] = json!(reply.partition);
     json["replicas"] = replicas(reply);
     json["fallbacks"] = json!(reply.fallbacks);
+    json["hints"] = hints(reply);
     json
 }
 
@@ -437,6 +438,12 @@ fn explained_lines(key: &str, json: &Value) -> Vec<String> {
         );
         lines.push(line.trim_end().to_owned());
     }
+    for hint in json["hints"].as_array().into_iter().flatten() {
+        let text = |field: &str| hint[field].as_str().unwrap_or_default().to_owned();
+        let clock = clock_text(&hint["clock"]);
+        let line = format!("  hint on {} for {} {clock}", text("holder"), text("owner"));
+        lines.push(line);
+    }
     let fallbacks = names(&json["fallbacks"]);
     if !fallbacks.is_empty() {
         lines.push(format!("  fallbacks {fallbacks}"));
@@ -458,13 +465,24 @@ fn clock_text(clock: &Value) -> String {
     }
 }
 
+fn clock_json(clock: &[(String, u64)]) -> serde_json::Map<String, Value> {
+    let entries = clock.iter().map(|(actor, n)| (actor.clone(), json!(n)));
+    entries.collect()
+}
+
+fn hints(reply: &ExplainReply) -> Value {
+    let hint = |report: &quorate_client::wire::HintReport| {
+        json!({
+            "holder": report.holder, "owner": report.owner,
+            "versions": versions(&report.versions), "clock": clock_json(&report.clock),
+        })
+    };
+    reply.hints.iter().map(hint).collect()
+}
+
 fn replicas(reply: &ExplainReply) -> Value {
     let replica = |report: &quorate_client::wire::ReplicaReport| {
-        let clock: serde_json::Map<String, Value> = report
-            .clock
-            .iter()
-            .map(|(actor, n)| (actor.clone(), json!(n)))
-            .collect();
+        let clock = clock_json(&report.clock);
         json!({
             "node": report.node, "role": report.role, "state": report.state,
             "versions": versions(&report.versions), "clock": clock,

@@ -98,6 +98,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["cluster wait-converged --timeout 5m"],
     ),
     ("repair", &["repair --wait", "repair carts --wait"]),
+    ("hints", &["hints", "hints --watch"]),
     (
         "ring show",
         &[

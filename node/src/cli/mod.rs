@@ -16,6 +16,7 @@ pub(crate) mod data;
 mod dev;
 mod export;
 pub(crate) mod healing;
+mod hints;
 mod import;
 pub(crate) mod input;
 mod lines;
@@ -141,6 +142,8 @@ pub(crate) enum Command {
     Bucket(admin::Bucket),
     /// Compare all replicas now, and bring together what differs.
     Repair(healing::Repair),
+    /// Show who keeps writes for whom.
+    Hints(hints::Hints),
     /// See how the cluster is.
     #[command(subcommand)]
     Cluster(Cluster),
@@ -188,7 +191,7 @@ pub(crate) enum RingCommand {
 }
 
 /// Commands that are promised and not there yet.
-const LATER: [&str; 5] = ["hints", "scrub", "verify", "drain", "salvage"];
+const LATER: [&str; 4] = ["scrub", "verify", "drain", "salvage"];
 
 impl Command {
     /// Why there is no such command, if there is none.
@@ -210,6 +213,7 @@ impl Command {
             | Self::Manual(_)
             | Self::Bucket(_)
             | Self::Repair(_)
+            | Self::Hints(_)
             | Self::Cluster(_)
             | Self::Ring(
                 RingCommand::Show(_)

@@ -1,8 +1,8 @@
-//! What each replica of a key holds, for people: nothing is merged, nothing repaired.
+//! What each replica of a key holds, and what others keep of it, for people: nothing is merged, nothing repaired.
 
 use std::collections::BTreeMap;
 
-use quorate_client::wire::{ExplainReply, ReplicaReport, Response};
+use quorate_client::wire::{ExplainReply, HintReport, ReplicaReport, Response, Version};
 use quorate_gossip::Instant;
 use quorate_ring::{NodeId, Partition};
 
@@ -10,6 +10,7 @@ use super::{Answer, Flow, write::version};
 use crate::{
     causality::Container,
     core::{Core, Notice, Origin},
+    healing::{hints::message::HintMessage, message::Place},
     message::{Class, Message, ReplicaState, RpcId},
     replica::{Address, Done, Held, Job, OpKey},
     store::format::{self, Record},
@@ -22,6 +23,9 @@ pub(crate) struct ExplainOp {
     partition: Partition,
     replicas: Vec<NodeId>,
     reports: BTreeMap<NodeId, ReplicaReport>,
+    /// Everybody, and what they keep of the key for others.
+    others: Vec<NodeId>,
+    hints: BTreeMap<NodeId, Vec<HintReport>>,
     deadline: Instant,
 }
 
@@ -50,6 +54,15 @@ impl ExplainOp {
             };
             core.send(node, Class::Data, message);
         }
+        let members = core.ring.members().iter();
+        let others: Vec<NodeId> = members.map(|member| member.id).collect();
+        for node in &others {
+            let body = HintMessage::Ask {
+                place: Place::from(&address),
+            };
+            let id = RpcId(key.0);
+            core.send(*node, Class::Data, Message::Hint { id, body });
+        }
         let deadline = deadline.min(core.now.mono + core.limits.status_wait);
         Self {
             origin,
@@ -57,6 +70,8 @@ impl ExplainOp {
             partition,
             replicas,
             reports: BTreeMap::new(),
+            others,
+            hints: BTreeMap::new(),
             deadline,
         }
     }
@@ -79,8 +94,10 @@ impl ExplainOp {
     }
 
     pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
-        let Answer::Fetched { state, .. } = answer else {
-            return self.wait();
+        let state = match answer {
+            Answer::Fetched { state, .. } => state,
+            Answer::Other(message) => return self.took_hints(core, from, *message),
+            Answer::Replicated(_) | Answer::Forwarded(_) | Answer::Stale => return self.wait(),
         };
         let report = match state {
             ReplicaState::Absent => report(core, from, "absent", None),
@@ -99,7 +116,34 @@ impl ExplainOp {
         if self.replicas.contains(&node) {
             self.reports.insert(node, report);
         }
-        if self.reports.len() < self.replicas.len() {
+        self.check(core)
+    }
+
+    fn took_hints(&mut self, core: &mut Core, from: NodeId, message: Message) -> Flow {
+        if let Message::Hint {
+            body: HintMessage::Held { hints, .. },
+            ..
+        } = message
+            && self.others.contains(&from)
+        {
+            let kept = hints.iter().filter_map(|(owner, bytes)| {
+                let record = format::decode(self.address.bucket.0, &self.address.key, bytes);
+                record.ok().map(|record| HintReport {
+                    holder: core.name(from),
+                    owner: core.name(*owner),
+                    versions: shown(Some(&record.container)),
+                    clock: clock(Some(&record.container)),
+                })
+            });
+            let kept = kept.collect();
+            self.hints.insert(from, kept);
+        }
+        self.check(core)
+    }
+
+    fn check(&mut self, core: &mut Core) -> Flow {
+        let silent = |node: &NodeId| core.is_up(*node) && !self.hints.contains_key(node);
+        if self.reports.len() < self.replicas.len() || self.others.iter().any(silent) {
             return self.wait();
         }
         self.end(core)
@@ -124,6 +168,10 @@ impl ExplainOp {
             partition: self.partition.0,
             replicas,
             fallbacks: fallbacks.map(|node| core.name(node)).collect(),
+            hints: std::mem::take(&mut self.hints)
+                .into_values()
+                .flatten()
+                .collect(),
         };
         core.reply(self.origin, Response::Explained(reply));
         Flow::Over
@@ -133,15 +181,23 @@ impl ExplainOp {
 fn report(core: &Core, node: NodeId, state: &str, record: Option<&Record>) -> ReplicaReport {
     let suspect = record.is_some_and(|record| record.suspect);
     let container = record.map(|record| &record.container);
-    let versions = container.into_iter().flat_map(Container::siblings);
-    let clock = container.into_iter().flat_map(|c| c.clock().iter());
     ReplicaReport {
         node: core.name(node),
         role: "primary".to_owned(),
         state: if suspect { "suspect" } else { state }.to_owned(),
-        versions: versions
-            .map(|(dot, sibling)| version(dot, sibling, false))
-            .collect(),
-        clock: clock.map(|(actor, n)| (actor.to_string(), n)).collect(),
+        versions: shown(container),
+        clock: clock(container),
     }
+}
+
+fn shown(container: Option<&Container>) -> Vec<Version> {
+    let versions = container.into_iter().flat_map(Container::siblings);
+    versions
+        .map(|(dot, sibling)| version(dot, sibling, false))
+        .collect()
+}
+
+fn clock(container: Option<&Container>) -> Vec<(String, u64)> {
+    let clock = container.into_iter().flat_map(|c| c.clock().iter());
+    clock.map(|(actor, n)| (actor.to_string(), n)).collect()
 }

@@ -2,6 +2,8 @@
 //!
 //! A replica that is silent for long is given up for the next one, under the same operation id and
 //! marked as a retry; from then on a refusal proves nothing, since the first may have executed.
+//! When no replica is left and the quorum is sloppy, the next node along the ring coordinates as a
+//! stand-in.
 
 use std::time::Duration;
 
@@ -9,11 +11,11 @@ use quorate_client::wire::{ErrorBody, ErrorCode, Response, WriteRequest};
 use quorate_gossip::Instant;
 use quorate_ring::NodeId;
 
-use super::{Answer, Flow};
+use super::{Answer, Flow, write::Plan};
 use crate::{
     core::{Core, Origin},
     message::{Class, Message, Principal, RpcId},
-    replica::OpKey,
+    replica::{Address, OpKey},
 };
 
 /// How long to wait for the rings of two nodes to become one.
@@ -25,6 +27,9 @@ pub(crate) struct ForwardOp {
     origin: Origin,
     principal: Principal,
     write: WriteRequest,
+    address: Address,
+    n: u8,
+    sloppy: bool,
     replicas: Vec<NodeId>,
     tried: Vec<NodeId>,
     again: Instant,
@@ -32,14 +37,14 @@ pub(crate) struct ForwardOp {
 }
 
 impl ForwardOp {
-    /// Hands the write to the best replica. Answers at once, and is none, if all are down.
+    /// Hands the write to the best replica, or, if none is up, to the first who may stand in for
+    /// one. Answers at once, and is none, if all are down.
     pub(crate) fn start(
         core: &mut Core,
         key: OpKey,
         origin: Origin,
         principal: Principal,
-        write: WriteRequest,
-        replicas: Vec<NodeId>,
+        (write, plan): (WriteRequest, Plan),
         deadline: Instant,
     ) -> Option<Self> {
         let mut op = Self {
@@ -47,7 +52,10 @@ impl ForwardOp {
             origin,
             principal,
             write,
-            replicas,
+            address: plan.address,
+            n: plan.bucket.info.n,
+            sloppy: plan.sloppy,
+            replicas: plan.replicas,
             tried: Vec::new(),
             again: deadline,
             deadline,
@@ -61,7 +69,10 @@ impl ForwardOp {
     }
 
     fn next(&mut self, core: &mut Core) -> bool {
-        let order = core.by_speed(&self.replicas);
+        let mut order = core.by_speed(&self.replicas);
+        if self.sloppy && order.iter().all(|node| self.tried.contains(node)) {
+            order.extend(core.fallbacks_up(&self.address, self.n));
+        }
         let fresh = order.iter().find(|node| !self.tried.contains(node));
         let Some(node) = fresh.or_else(|| order.first()).copied() else {
             return false;
@@ -76,6 +87,7 @@ impl ForwardOp {
             principal: self.principal.clone(),
             budget: self.deadline.since(core.now.mono),
             write: self.write.clone(),
+            stand_in: !self.replicas.contains(&node),
         };
         core.send(node, Class::Data, message);
         true

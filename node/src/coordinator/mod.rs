@@ -8,7 +8,9 @@
 pub(crate) mod catalogue;
 pub(crate) mod explain;
 pub(crate) mod forward;
+pub(crate) mod hand;
 pub(crate) mod healing;
+pub(crate) mod hints;
 pub(crate) mod local_scan;
 pub(crate) mod pull;
 pub(crate) mod push;
@@ -60,10 +62,12 @@ pub(crate) enum Operation {
     Explain(Box<explain::ExplainOp>),
     Status(Box<status::StatusOp>),
     Healing(Box<healing::HealingOp>),
+    Hints(Box<hints::HintsOp>),
     Catalogue(Box<catalogue::CatalogueOp>),
     Stage(Box<stage::StageOp>),
     Pull(Box<pull::PullOp>),
     Push(Box<push::PushOp>),
+    Hand(Box<hand::HandOp>),
 }
 
 impl Operation {
@@ -83,10 +87,12 @@ impl Operation {
             Self::Scan(op) => op.wait(),
             Self::Status(op) => op.wait(),
             Self::Healing(op) => op.wait(),
+            Self::Hints(op) => op.wait(),
             Self::Catalogue(op) => op.wait(),
             Self::Stage(op) => op.wait(),
             Self::Pull(op) => op.notice(core, &notice),
             Self::Push(op) => op.notice(core, &notice),
+            Self::Hand(op) => op.notice(core, notice),
         }
     }
 
@@ -99,10 +105,12 @@ impl Operation {
             Self::Explain(op) => op.answer(core, from, answer),
             Self::Status(op) => op.answer(core, from, answer),
             Self::Healing(op) => op.answer(core, from, answer),
+            Self::Hints(op) => op.answer(core, from, answer),
             Self::Catalogue(op) => op.answer(core, from, answer),
             Self::Stage(op) => op.answer(core, from, answer),
             Self::Pull(op) => op.answer(core, from, answer),
             Self::Push(op) => op.answer(core, from, answer),
+            Self::Hand(op) => op.answer(core, from, answer),
         }
     }
 
@@ -116,10 +124,12 @@ impl Operation {
             Self::Explain(op) => op.wait(),
             Self::Status(op) => op.wait(),
             Self::Healing(op) => op.wait(),
+            Self::Hints(op) => op.wait(),
             Self::Catalogue(op) => op.wait(),
             Self::Stage(op) => op.wait(),
             Self::Pull(op) => op.wait(),
             Self::Push(op) => op.wait(),
+            Self::Hand(op) => op.wait(),
         }
     }
 
@@ -132,10 +142,12 @@ impl Operation {
             Self::Explain(op) => op.timeout(core),
             Self::Status(op) => op.timeout(core),
             Self::Healing(op) => op.timeout(core),
+            Self::Hints(op) => op.timeout(core),
             Self::Catalogue(op) => op.timeout(core),
             Self::Stage(op) => op.timeout(core),
             Self::Pull(op) => op.timeout(core),
             Self::Push(op) => op.timeout(core),
+            Self::Hand(op) => op.timeout(core),
         }
     }
 
@@ -147,12 +159,14 @@ impl Operation {
             Self::Forward(op) => op.replan(core),
             Self::Scan(op) => op.replan(core),
             Self::Push(op) => op.replan(core),
+            Self::Hand(op) => op.replan(core),
             // A transfer belongs to one epoch; whether there is another, the node finds out.
             Self::Pull(_) => Flow::Over,
             Self::Explain(_)
             | Self::Status(_)
             | Self::Catalogue(_)
             | Self::Healing(_)
+            | Self::Hints(_)
             | Self::Stage(_) => self.wait(),
         }
     }

@@ -159,6 +159,7 @@ impl PullOp {
             token: item.token,
             bucket: item.bucket,
             key: item.key,
+            hint_for: None,
         };
         let job = Job::Apply(Merge {
             incoming: decoded.container,

@@ -22,6 +22,7 @@ use crate::{
     causality::Container,
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
+    healing::{hints::message::HintMessage, message::Place},
     message::{Class, Message, ReplicaState, RpcId},
     replica::{Address, Caller, DamageId, Done, Held, Job, Merge, OpKey, Stored},
     store::format::{self, Record},
@@ -38,6 +39,25 @@ enum Reader {
     Inner(OpKey),
     /// Nobody: this node's own record is damaged or suspect, and all others are asked.
     Recovery,
+}
+
+/// Whether those who may stand in for replicas are asked for what they keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StandIns {
+    Never,
+    /// If too few replicas are up.
+    ForTheDown,
+    /// Also if one is silent.
+    ForTheSilent,
+}
+
+/// How many have to answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quorum {
+    pub(crate) all: u8,
+    /// Replicas among them.
+    pub(crate) primaries: u8,
+    pub(crate) stand_ins: StandIns,
 }
 
 #[derive(Debug)]
@@ -77,7 +97,10 @@ pub(crate) struct ReadOp {
     reader: Reader,
     address: Address,
     replicas: Vec<NodeId>,
+    wanted: Quorum,
     quorum: u8,
+    /// No replicas, but asked what they keep for some.
+    stand_ins: Vec<NodeId>,
     asked: BTreeMap<NodeId, Asked>,
     phase: Phase,
     hedge: Instant,
@@ -94,14 +117,14 @@ impl ReadOp {
         key: OpKey,
         origin: Origin,
         bucket: Bucket,
-        quorum: u8,
+        quorum: Quorum,
         place: (Address, Vec<NodeId>),
         deadline: Instant,
     ) -> Option<Self> {
         let reader = Reader::Client { origin, bucket };
         let op = Self::begin(core, key, reader, place, quorum, deadline);
         op.map_err(|replicas| {
-            let error = core.unavailable("r", quorum, &replicas);
+            let error = core.unavailable("r", quorum.all.max(quorum.primaries), &replicas);
             core.reply(origin, Response::Error(error));
         })
         .ok()
@@ -112,12 +135,10 @@ impl ReadOp {
         core: &mut Core,
         key: OpKey,
         parent: OpKey,
-        address: Address,
-        replicas: Vec<NodeId>,
-        quorum: u8,
+        place: (Address, Vec<NodeId>),
+        quorum: Quorum,
         deadline: Instant,
     ) -> Option<Self> {
-        let place = (address, replicas);
         let reader = Reader::Inner(parent);
         let op = Self::begin(core, key, reader, place, quorum, deadline);
         op.map_err(|_| {
@@ -139,10 +160,15 @@ impl ReadOp {
         place: (Address, Vec<NodeId>),
         deadline: Instant,
     ) -> Option<Self> {
-        let quorum = u8::try_from(place.1.len()).unwrap_or(u8::MAX);
-        if quorum < 2 {
+        let all = u8::try_from(place.1.len()).unwrap_or(u8::MAX);
+        if all < 2 {
             return None;
         }
+        let quorum = Quorum {
+            all,
+            primaries: all,
+            stand_ins: StandIns::Never,
+        };
         Self::begin(core, key, Reader::Recovery, place, quorum, deadline).ok()
     }
 
@@ -151,7 +177,7 @@ impl ReadOp {
         key: OpKey,
         reader: Reader,
         place: (Address, Vec<NodeId>),
-        quorum: u8,
+        wanted: Quorum,
         deadline: Instant,
     ) -> Result<Self, Vec<NodeId>> {
         let (address, replicas) = place;
@@ -160,7 +186,9 @@ impl ReadOp {
             reader,
             address,
             replicas,
-            quorum,
+            wanted,
+            quorum: wanted.all.max(wanted.primaries),
+            stand_ins: Vec::new(),
             asked: BTreeMap::new(),
             phase: Phase::Gathering,
             hedge: deadline,
@@ -170,16 +198,51 @@ impl ReadOp {
         };
         op.damage = core.replica.damage(&op.address);
         op.own_suspect = op.is_recovery();
-        let order = core.by_speed(&op.replicas);
-        if order.len() < usize::from(quorum) {
-            return Err(op.replicas);
+        if op.ask_first(core) {
+            Ok(op)
+        } else {
+            Err(op.replicas)
         }
-        for node in order.into_iter().take(usize::from(quorum)) {
-            if node != core.me || !op.is_recovery() {
-                op.ask(core, node);
+    }
+
+    /// Asks as many as it takes; false if too few are up.
+    fn ask_first(&mut self, core: &mut Core) -> bool {
+        let mut order = core.by_speed(&self.replicas);
+        self.stand_ins.clear();
+        self.quorum = self.wanted.all.max(self.wanted.primaries);
+        if order.len() < usize::from(self.quorum) {
+            if order.len() < usize::from(self.wanted.primaries) {
+                return false;
+            }
+            self.quorum = self.wanted.all;
+            self.stand_ins = self.may_stand_in(core, StandIns::ForTheDown);
+            order.extend(self.stand_ins.iter().copied());
+            if order.len() < usize::from(self.quorum) {
+                return false;
             }
         }
-        Ok(op)
+        for node in order.into_iter().take(usize::from(self.quorum)) {
+            if node != core.me || !self.is_recovery() {
+                self.ask(core, node);
+            }
+        }
+        true
+    }
+
+    /// Those who may be asked what they keep for replicas, one for each replica.
+    fn may_stand_in(&self, core: &Core, why: StandIns) -> Vec<NodeId> {
+        let asks = match self.wanted.stand_ins {
+            StandIns::Never => false,
+            StandIns::ForTheDown => why == StandIns::ForTheDown,
+            StandIns::ForTheSilent => true,
+        };
+        if !asks {
+            return Vec::new();
+        }
+        let n = u8::try_from(self.replicas.len()).unwrap_or(u8::MAX);
+        let mut up = core.fallbacks_up(&self.address, n);
+        up.truncate(self.replicas.len());
+        up
     }
 
     const fn is_recovery(&self) -> bool {
@@ -190,6 +253,13 @@ impl ReadOp {
         let sent = core.now.mono;
         self.asked.insert(node, Asked::Waiting { sent });
         self.hedge = sent + core.patience(node);
+        if self.stand_ins.contains(&node) {
+            let body = HintMessage::Ask {
+                place: Place::from(&self.address),
+            };
+            let id = RpcId(self.key.0);
+            return core.send(node, Class::Data, Message::Hint { id, body });
+        }
         if node == core.me {
             core.submit(self.key, &self.address, Job::Read);
             return;
@@ -206,7 +276,11 @@ impl ReadOp {
 
     /// Asks the next best replica that has not been asked yet.
     fn ask_another(&mut self, core: &mut Core) -> bool {
-        let order = core.by_speed(&self.replicas);
+        let mut order = core.by_speed(&self.replicas);
+        if self.stand_ins.is_empty() && order.iter().all(|node| self.asked.contains_key(node)) {
+            self.stand_ins = self.may_stand_in(core, StandIns::ForTheSilent);
+        }
+        order.extend(self.stand_ins.iter().copied());
         let next = order
             .into_iter()
             .find(|node| !self.asked.contains_key(node))
@@ -262,7 +336,8 @@ impl ReadOp {
                 self.ask(core, from);
                 return self.wait();
             }
-            Answer::Replicated(_) | Answer::Forwarded(_) | Answer::Other(_) => return self.wait(),
+            Answer::Other(message) => return self.answer_of_stand_in(core, from, *message),
+            Answer::Replicated(_) | Answer::Forwarded(_) => return self.wait(),
         };
         core.peers.answered(from, core.now.mono.since(*sent));
         match state {
@@ -285,6 +360,39 @@ impl ReadOp {
             }
             ReplicaState::Unreadable => self.failed(core, from),
         }
+    }
+
+    /// Somebody who may stand in says what it keeps of the key.
+    fn answer_of_stand_in(&mut self, core: &mut Core, from: NodeId, message: Message) -> Flow {
+        let Message::Hint {
+            body: HintMessage::Held { complete, hints },
+            ..
+        } = message
+        else {
+            return self.wait();
+        };
+        let mut merged = Container::new();
+        for (_, bytes) in &hints {
+            let decoded = format::decode(self.address.bucket.0, &self.address.key, bytes);
+            match decoded {
+                Ok(record) if is_too_far_ahead(core, &record) => return self.failed(core, from),
+                Ok(record) if merged.sync(&record.container).is_ok() => {}
+                Ok(_) | Err(_) => {
+                    core.event(Event::DamagedMessage { from });
+                    return self.failed(core, from);
+                }
+            }
+        }
+        if merged.clock().is_empty() {
+            return self.took(core, from, None, complete);
+        }
+        let record = Record {
+            container: merged,
+            suspect: false,
+        };
+        let bytes = format::encode(self.address.bucket.0, &self.address.key, &record);
+        let stored = Arc::new(Stored { record, bytes });
+        self.took(core, from, Some(stored), complete)
     }
 
     /// What another replica has answered, if it is the same to the byte.
@@ -318,6 +426,14 @@ impl ReadOp {
     fn counted(&self) -> usize {
         let counts = |asked: &&Asked| matches!(asked, Asked::Answered { counts: true, .. });
         self.asked.values().filter(counts).count()
+    }
+
+    /// Answers that count and are not those of replicas.
+    fn stood_in(&self) -> usize {
+        let counts = |(node, asked): &(&NodeId, &Asked)| {
+            matches!(asked, Asked::Answered { counts: true, .. }) && self.stand_ins.contains(node)
+        };
+        self.asked.iter().filter(counts).count()
     }
 
     /// Answers that count; in a recovery our own never does.
@@ -378,7 +494,9 @@ impl ReadOp {
         let mut holders = BTreeSet::new();
         let mut stale = Vec::new();
         for (node, asked) in &self.asked {
-            if let Asked::Answered { held, .. } = asked {
+            if let Asked::Answered { held, .. } = asked
+                && !self.stand_ins.contains(node)
+            {
                 if behind(held) {
                     stale.push(*node);
                 } else {
@@ -395,6 +513,8 @@ impl ReadOp {
             return self.end(core, Ok(&merged));
         }
         let majority = self.replicas.len() < 2 * usize::from(self.quorum);
+        // With stand-ins no later read is promised anything.
+        let majority = majority && self.stand_ins.is_empty();
         let blocking = majority && holders.len() < self.holders_needed();
         let record = Record {
             container: merged.clone(),
@@ -469,16 +589,11 @@ impl ReadOp {
         self.own_suspect = self.is_recovery();
         self.damage = core.replica.damage(&self.address);
         if self.is_recovery() {
-            self.quorum = u8::try_from(self.replicas.len()).unwrap_or(u8::MAX);
+            self.wanted.all = u8::try_from(self.replicas.len()).unwrap_or(u8::MAX);
+            self.wanted.primaries = self.wanted.all;
         }
-        let order = core.by_speed(&self.replicas);
-        if order.len() < usize::from(self.quorum) {
+        if !self.ask_first(core) {
             return self.short(core);
-        }
-        for node in order.into_iter().take(usize::from(self.quorum)) {
-            if node != core.me || !self.is_recovery() {
-                self.ask(core, node);
-            }
         }
         self.wait()
     }
@@ -594,6 +709,7 @@ impl ReadOp {
             context: (!merged.clock().is_empty()).then(seal),
             asked: u8::try_from(self.asked.len()).unwrap_or(u8::MAX),
             answered: u8::try_from(self.counted()).unwrap_or(u8::MAX),
+            stand_ins: u8::try_from(self.stood_in()).unwrap_or(u8::MAX),
         }
     }
 }

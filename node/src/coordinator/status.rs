@@ -112,6 +112,14 @@ impl StatusOp {
             nodes.push(row);
         }
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let kept: Vec<_> = nodes
+            .iter()
+            .flat_map(|node| node.hints_for.clone())
+            .collect();
+        for node in &mut nodes {
+            let for_it = kept.iter().filter(|(name, _)| *name == node.name);
+            node.hints_owed = for_it.map(|(_, count)| count).sum();
+        }
         let reply = StatusReply {
             cluster_name: core.cluster_name.clone(),
             cluster_id: format!("{:032x}", core.cluster),
@@ -147,6 +155,8 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
         id: core.replica.identity().uuid.to_string(),
         state: "up".to_owned(),
         epoch: core.ring.epoch().get(),
+        hints_held: core.replica.hints().count() as u64,
+        hints_for: hints_for(core),
         corrupt: core.corrupt,
         disk_bytes: core.disk_bytes,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -159,6 +169,13 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
         }),
         ..NodeStatus::default()
     }
+}
+
+/// How many hints this node keeps for whom.
+fn hints_for(core: &Core) -> Vec<(String, u64)> {
+    let sums = core.replica.hints().sums();
+    sums.map(|sum| (core.name(sum.owner), sum.count as u64))
+        .collect()
 }
 
 /// Share of all preference-list places a node holds, in millionths.

@@ -4,7 +4,10 @@
 //! and answer when enough distinct replicas have it durable. What may have been minted or sent and
 //! has no quorum by the deadline is *unknown*; only what was refused before minting is *not
 //! applied*. A retry, or a write with a precondition, first asks a quorum what it holds, so that an
-//! operation that another coordinator applied is found and not applied again.
+//! operation that another coordinator applied is found and not applied again. Who stands in for
+//! replicas that are down or silent is in `standby`.
+
+mod standby;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +21,10 @@ use quorate_client::wire::{ErrorBody, ErrorCode, Response, Version, WriteReply};
 use quorate_gossip::Instant;
 use quorate_ring::NodeId;
 
-use super::{Answer, Flow, Operation, read::ReadOp};
+use super::{
+    Answer, Flow, Operation,
+    read::{Quorum, ReadOp, StandIns},
+};
 use crate::{
     bucket::Bucket,
     causality::{Container, Context, Dot, OpId, Sibling, Write as VersionWrite},
@@ -46,7 +52,23 @@ pub(crate) struct Plan {
     pub(crate) retry: bool,
     pub(crate) w: u8,
     pub(crate) pw: u8,
+    /// Others may stand in for replicas that are down or silent.
+    pub(crate) sloppy: bool,
+    /// The coordinator is no replica: it stands in for this one.
+    pub(crate) stand_in_for: Option<NodeId>,
     pub(crate) deadline: Instant,
+}
+
+impl Plan {
+    /// The replica that this node may stand in for as the coordinator, if it may: one that is down,
+    /// or else the first, which then was silent.
+    pub(crate) fn absent(&self, core: &Core) -> Option<NodeId> {
+        let n = self.bucket.info.n;
+        let may = self.sloppy && core.fallbacks(&self.address, n).contains(&core.me);
+        let mut owners = self.replicas.iter().copied();
+        let down = owners.clone().find(|node| !core.is_up(*node));
+        down.or_else(|| owners.next()).filter(|_| may)
+    }
 }
 
 #[derive(Debug)]
@@ -67,6 +89,8 @@ struct Copy {
     sent: Instant,
     again: Instant,
     wait: Duration,
+    /// When another is asked to stand in, unless it has answered by then.
+    given_up: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -79,6 +103,10 @@ pub(crate) struct WriteOp {
     waiting: BTreeMap<NodeId, Copy>,
     stored: BTreeSet<NodeId>,
     durable: BTreeSet<NodeId>,
+    /// Who was asked to stand in, and for whom.
+    stand_ins: BTreeMap<NodeId, NodeId>,
+    /// Of them, those who have it on disk.
+    hinted: BTreeSet<NodeId>,
 }
 
 impl WriteOp {
@@ -90,15 +118,11 @@ impl WriteOp {
         plan: Plan,
         spawn: &mut Vec<(OpKey, Operation)>,
     ) -> Option<Self> {
-        let needed = plan.w.max(plan.pw);
-        for set in [&plan.replicas, &plan.others] {
-            let up = set.iter().filter(|node| core.is_up(**node)).count();
-            if up < usize::from(needed) && !set.is_empty() {
-                let error = core.unavailable("w", needed, set);
-                core.reply(origin, Response::Error(error));
-                return None;
-            }
+        if let Some(error) = standby::out_of_reach(core, &plan) {
+            core.reply(origin, Response::Error(error));
+            return None;
         }
+        let stand_ins = plan.stand_in_for.map(|owner| (core.me, owner));
         let mut op = Self {
             key,
             origin,
@@ -108,6 +132,8 @@ impl WriteOp {
             waiting: BTreeMap::new(),
             stored: BTreeSet::new(),
             durable: BTreeSet::new(),
+            stand_ins: stand_ins.into_iter().collect(),
+            hinted: BTreeSet::new(),
         };
         if op.plan.retry || op.plan.precondition != Precondition::None {
             spawn.extend(op.ask(core));
@@ -128,9 +154,16 @@ impl WriteOp {
             core,
             read,
             self.key,
-            self.plan.address.clone(),
-            self.plan.replicas.clone(),
-            quorum,
+            (self.plan.address.clone(), self.plan.replicas.clone()),
+            Quorum {
+                all: quorum,
+                primaries: 0,
+                stand_ins: if self.plan.sloppy {
+                    StandIns::ForTheSilent
+                } else {
+                    StandIns::Never
+                },
+            },
             self.plan.deadline,
         )?;
         Some((read, Operation::Read(Box::new(op))))
@@ -165,15 +198,16 @@ impl WriteOp {
             disk_low: core.disk_low,
             precondition: plan.precondition.clone(),
         };
-        core.submit(
-            self.key,
-            &self.plan.address,
-            Job::Coordinate(Box::new(intent)),
-        );
+        let job = Job::Coordinate(Box::new(intent));
+        match self.plan.stand_in_for {
+            None => core.submit(self.key, &self.plan.address, job),
+            Some(owner) => core.submit(self.key, &self.plan.address.hint(owner), job),
+        }
     }
 
     pub(crate) fn wait(&self) -> Flow {
-        let next = self.waiting.values().map(|copy| copy.again).min();
+        let next = |copy: &Copy| copy.given_up.map_or(copy.again, |at| at.min(copy.again));
+        let next = self.waiting.values().map(next).min();
         Flow::Until(next.map_or(self.plan.deadline, |next| next.min(self.plan.deadline)))
     }
 
@@ -246,18 +280,24 @@ impl WriteOp {
                 continue;
             }
             // To one that is thought down too: the thought may be wrong, and nothing waits for it.
-            let wait = core.patience(node);
-            let sent = core.now.mono;
-            self.waiting.insert(
-                node,
-                Copy {
-                    sent,
-                    again: sent + wait * 2,
-                    wait: wait * 2,
-                },
-            );
-            self.send(core, node);
+            self.dispatch(core, node);
+            if self.plan.sloppy && !core.is_up(node) {
+                self.have_stand_in(core, node);
+            }
         }
+    }
+
+    fn dispatch(&mut self, core: &mut Core, node: NodeId) {
+        let wait = core.patience(node);
+        let sent = core.now.mono;
+        let copy = Copy {
+            sent,
+            again: sent + wait * 2,
+            wait: wait * 2,
+            given_up: self.plan.sloppy.then_some(sent + wait),
+        };
+        self.waiting.insert(node, copy);
+        self.send(core, node);
     }
 
     /// Every node that is to hold the write, once.
@@ -280,7 +320,7 @@ impl WriteOp {
         // Who has the write and is not to hold it any more may hand it on at any time.
         let holders = self.holders();
         self.stored.retain(|node| holders.contains(node));
-        self.durable.retain(|node| holders.contains(node));
+        self.forget_stand_ins(&holders);
         if matches!(self.phase, Phase::Replicating { .. }) {
             self.waiting.clear();
             self.replicate(core);
@@ -289,10 +329,15 @@ impl WriteOp {
     }
 
     fn send(&self, core: &mut Core, node: NodeId) {
-        if let Phase::Replicating { stored, .. } = &self.phase {
-            let message = core.replicate(&self.plan.address, RpcId(self.key.0), &stored.bytes);
-            core.send(node, Class::Data, message);
-        }
+        let Phase::Replicating { stored, .. } = &self.phase else {
+            return;
+        };
+        let (id, address) = (RpcId(self.key.0), &self.plan.address);
+        let message = match self.stand_ins.get(&node) {
+            None => core.replicate(address, id, &stored.bytes),
+            Some(owner) => standby::keep(core, address, id, *owner, &stored.bytes),
+        };
+        core.send(node, Class::Data, message);
     }
 
     pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
@@ -315,8 +360,13 @@ impl WriteOp {
                     self.count(from, verdict == Verdict::Durable);
                 }
             }
+            Verdict::Overloaded(_) | Verdict::Failed(_) if self.stand_ins.contains_key(&from) => {
+                self.refused_to_stand_in(core, from);
+            }
             Verdict::Overloaded(_) => {
                 if let Some(copy) = self.waiting.get_mut(&from) {
+                    // It is there, so nobody stands in for it.
+                    copy.given_up = None;
                     copy.wait *= 2;
                     copy.again = core.now.mono + copy.wait;
                 }
@@ -330,6 +380,13 @@ impl WriteOp {
 
     /// Acks are counted by node, so a node never counts twice.
     fn count(&mut self, node: NodeId, durable: bool) {
+        if self.stand_ins.contains_key(&node) {
+            if durable {
+                self.hinted.insert(node);
+                self.durable.insert(node);
+            }
+            return;
+        }
         if !self.is_owned_by(node) {
             // It was a replica when it was asked.
             return;
@@ -344,13 +401,8 @@ impl WriteOp {
         let Phase::Replicating { dot, stored } = &self.phase else {
             return self.wait();
         };
-        let needed = usize::from(self.plan.w.max(self.plan.pw));
-        // Each ring of a change needs its quorum; the two counts are never pooled.
-        let short = |set: &[NodeId]| {
-            let held = set.iter().filter(|node| self.stored.contains(node)).count();
-            held < needed && !set.is_empty()
-        };
-        if self.stored.len() < needed || short(&self.plan.replicas) || short(&self.plan.others) {
+        let (held, primaries) = self.counted();
+        if held < usize::from(self.plan.w) || primaries < usize::from(self.plan.pw) {
             return self.wait();
         }
         let container = &stored.record.container;
@@ -368,9 +420,9 @@ impl WriteOp {
                 .map(|(dot, s)| version(dot, s, Some(dot) != own))
                 .collect(),
             durable_on: core.names(self.durable.iter().copied()),
-            stored_on: core.names(self.stored.iter().copied()),
-            primaries: u8::try_from(self.stored.len()).unwrap_or(u8::MAX),
-            hinted: 0,
+            stored_on: core.names(self.everywhere()),
+            primaries: u8::try_from(primaries).unwrap_or(u8::MAX),
+            hinted: u8::try_from(self.hinted.len()).unwrap_or(u8::MAX),
             op_id: Bytes::copy_from_slice(&self.plan.op.id.to_be_bytes()),
         };
         core.reply(self.origin, Response::Written(reply));
@@ -397,6 +449,7 @@ impl WriteOp {
                 copy.again = now + copy.wait;
             }
         }
+        self.give_up_the_silent(core);
         self.wait()
     }
 
@@ -415,13 +468,13 @@ impl WriteOp {
                         "{} of {} replicas of key {key} confirmed in time, w={} needed (silent: \
                          {}). The write may appear later. Retry with the same --op-id, or ask for \
                          fewer with --w",
-                        self.stored.len(),
+                        self.stored.len() + self.hinted.len(),
                         self.plan.replicas.len(),
                         self.plan.w.max(self.plan.pw),
                         silent.join(", "),
                     ),
                 );
-                error.stored_on = core.names(self.stored.iter().copied());
+                error.stored_on = core.names(self.everywhere());
                 error
             }
         }

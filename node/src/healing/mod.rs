@@ -11,6 +11,7 @@
 pub(crate) mod anti_entropy;
 pub(crate) mod expiry;
 pub(crate) mod governor;
+pub mod hints;
 pub mod merkle;
 pub mod message;
 

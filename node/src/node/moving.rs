@@ -220,9 +220,16 @@ impl Node {
             total: count(moves.tasks.len()),
             bytes: moves.bytes,
             disk_bytes: self.core.disk_bytes,
-            clean: moves.clean,
+            clean: moves.clean && !self.keeps_hints_outside(),
             draining: self.draining,
         }
+    }
+
+    /// Whether this node is in no ring any more and still keeps hints: they go first.
+    fn keeps_hints_outside(&self) -> bool {
+        let core = &self.core;
+        let hints = core.replica.hints();
+        core.decree.member(core.me).is_none() && (!hints.is_complete() || 0 < hints.count())
     }
 
     /// How far each member is, ourselves included, as far as they have said under this epoch.
@@ -461,7 +468,12 @@ impl Node {
         let bucket = BucketId(bucket);
         let key = store_key.slice_ref(key);
         if format::decode(bucket.0, &key, &record).is_err() {
-            let address = Address { token, bucket, key };
+            let address = Address {
+                token,
+                bucket,
+                key,
+                hint_for: None,
+            };
             self.core.submit_for(Caller::Nobody, &address, Job::Read);
             return None;
         }
@@ -564,6 +576,7 @@ impl Node {
             token,
             bucket: BucketId(bucket),
             key: store_key.slice_ref(key),
+            hint_for: None,
         };
         Some((address, owners.to_vec(), record.clone()))
     }

@@ -13,6 +13,20 @@ use crate::{
 };
 
 impl Node {
+    /// A record does not speak for its key at present. A hint that is damaged is gone; its owner
+    /// learns from the other replicas what it held.
+    pub(super) fn doubt(&mut self, damage: Damage) {
+        let address = damage.address();
+        if address.is_hint() {
+            let (bucket, key) = (address.bucket, address.key.clone());
+            self.core.corrupt += 1;
+            self.core.event(Event::CorruptRecord { bucket, key });
+            return;
+        }
+        self.healing.doubted(address.token);
+        self.recover(damage);
+    }
+
     /// Our own record of a key is damaged: ask all others what it held, once at a time.
     pub(super) fn recover(&mut self, damage: Damage) {
         let (Damage::Unreadable(address) | Damage::Suspect(address)) = &damage;

@@ -22,6 +22,7 @@ use crate::{
     api::Output,
     coordinator::Answer,
     event::Event,
+    healing::hints::message::HintMessage,
     message::{Class, Message, RpcId},
     replica::{Address, OpKey},
     ring_message::{Progress, RingMessage},
@@ -223,6 +224,11 @@ impl Node {
             | Message::Fetch {
                 id, epoch, token, ..
             } => (*id, *epoch, Some(*token)),
+            Message::Hint {
+                id,
+                body:
+                    HintMessage::Keep { epoch, place, .. } | HintMessage::Hand { epoch, place, .. },
+            } => (*id, *epoch, Some(place.token)),
             Message::Scan { id, epoch, .. }
             | Message::Ring {
                 id,
@@ -252,6 +258,7 @@ impl Node {
             | Message::Ring { .. }
             | Message::Members { .. }
             | Message::Tree { .. }
+            | Message::Hint { .. }
             | Message::Gossip(_) => return true,
         };
         let decree = &self.core.decree;

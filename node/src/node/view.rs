@@ -79,6 +79,7 @@ impl Node {
         let core = &self.core;
         let (keys, store_bytes) = core.replica.load();
         let stash = self.desk.stashed();
+        let (hints, inquiries) = (core.replica.hints().load(), self.inquiries.load());
         let mut gauges = vec![
             (
                 "requests_in_flight",
@@ -100,6 +101,9 @@ impl Node {
             ("repairs", core.repairs.len(), core.limits.repairs_max),
             ("scans", self.scans.len(), core.limits.scans_max),
             ("ring_stash", stash.0, stash.1),
+            // One write may begin just below the limit.
+            ("hint_bytes", hints.0, hints.1 + (8 << 20)),
+            ("hint_inquiries", inquiries.0, inquiries.1),
             (
                 "recoveries",
                 self.recoveries.len(),

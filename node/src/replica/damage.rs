@@ -118,6 +118,7 @@ mod tests {
             token: u64::from(key),
             bucket: BucketId(1),
             key: Bytes::copy_from_slice(&[key]),
+            hint_for: None,
         }
     }
 

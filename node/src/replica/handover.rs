@@ -7,24 +7,25 @@ use bytes::Bytes;
 use quorate_ring::NodeId;
 
 use super::{Address, Caller, Done, Entry, Held, InFlight, Job, Refusal, Replica};
-use crate::{
-    message::RpcId,
-    store::{Table, Write},
-};
+use crate::{message::RpcId, store::Write};
 
 impl Replica {
     /// The peers whose writes have been taken in and not been answered.
     pub(crate) fn peers_waiting(&self) -> Vec<(NodeId, RpcId)> {
         let peer = |caller: &Caller| match caller {
-            Caller::Peer(node, id) => Some((*node, *id)),
-            Caller::Op(_) | Caller::Tree(_) | Caller::Nobody => None,
+            Caller::Peer(node, id) | Caller::Holder(node, id) => Some((*node, *id)),
+            Caller::Op(_)
+            | Caller::Tree(_)
+            | Caller::Receipt(..)
+            | Caller::Inquiry(_)
+            | Caller::Nobody => None,
         };
         let mut peers = Vec::new();
         for entry in self.entries.values() {
             let queued = entry
                 .queue
                 .iter()
-                .filter(|(_, job)| matches!(job, Job::Apply(_)));
+                .filter(|(_, job)| matches!(job, Job::Apply(_) | Job::Settle(_)));
             peers.extend(queued.filter_map(|(caller, _)| peer(caller)));
             for write in &entry.writes {
                 peers.extend(write.callers.iter().filter_map(peer));
@@ -42,7 +43,11 @@ impl Replica {
         caller: Caller,
         (idle, record): (bool, &Bytes),
     ) {
-        let same = matches!(&entry.durable, Held::Present(held) if held.bytes == *record);
+        let same = match &entry.durable {
+            Held::Present(held) => held.bytes == *record,
+            Held::Absent => record.is_empty(),
+            Held::Unreadable => false,
+        };
         if !idle || !same {
             let done = Done::Refused(Refusal::PreconditionFailed);
             self.done.push_back((caller, address.clone(), done));
@@ -50,10 +55,10 @@ impl Replica {
         }
         entry.latest = Held::Absent;
         let write = Write::Delete {
-            table: Table::Objects,
+            table: address.table(),
             key: address.store_key(),
         };
-        let ticket = self.write(tickets, address, write);
+        let ticket = self.write(tickets, address, vec![write]);
         entry.writes.push_back(InFlight {
             ticket,
             state: Held::Absent,

@@ -415,6 +415,9 @@ impl Host {
         let links = inner.links.values();
         let rtt = links.filter_map(|link| link.round_trip());
         let rtt = rtt.map(|(name, rtt)| (name, rtt.as_secs_f64())).collect();
+        let (kept, most) = node.hints_by_owner();
+        let name = |id| node.name_of(id);
+        self.metrics.hints.show(&kept, most, &name);
         drop(inner);
         self.metrics.standing.show(&Place {
             decree: &decree,

@@ -4,6 +4,7 @@
 
 mod answers;
 mod healing;
+mod hints;
 mod standing;
 
 use std::{array, sync::atomic::AtomicU64, time::Duration};
@@ -22,7 +23,7 @@ use prometheus_client::{
 use quorate_client::wire::{ErrorCode, Request, Response};
 
 pub(super) use self::standing::Place;
-use self::{answers::Answers, healing::Healing};
+use self::{answers::Answers, healing::Healing, hints::Hints};
 
 /// What was asked, as far as metrics tell operations apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +127,7 @@ pub(super) struct Metrics {
     pub(super) damaged: Counter,
     pub(super) undecodable: Counter,
     pub(super) healing: Healing,
+    pub(super) hints: Hints,
     answers: Answers,
     pub(super) standing: standing::Standing,
     repairs: [Counter; 2],
@@ -214,6 +216,7 @@ impl Metrics {
             members: family(&mut registry, "members", "Members by state, as seen here"),
             uptime: family_of_one(&mut registry, "uptime_seconds", "Since the start"),
             healing: Healing::new(&mut registry),
+            hints: Hints::new(&mut registry),
             disk: family_of_one(&mut registry, "storage_bytes", "On disk"),
             registry,
         }

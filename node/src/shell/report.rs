@@ -45,6 +45,9 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
             metrics.refused(limit);
             tracing::debug!(limit, "refused");
         }
+        Event::StoodIn { .. } | Event::HintHanded { .. } | Event::HintLost { .. } => {
+            report_hint(event, name, metrics);
+        }
         Event::Membership(Membership::Changed(update)) => {
             let node = name(update.node);
             match update.state {
@@ -76,6 +79,29 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
         }
         Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
         Event::Ready => tracing::info!("ready"),
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the others are none of its business"
+)]
+fn report_hint(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &Metrics) {
+    match event {
+        Event::StoodIn { owner, holder } => {
+            metrics.hints.stored();
+            let (owner, holder) = (name(*owner), name(*holder));
+            tracing::debug!(owner, holder, "stood in for");
+        }
+        Event::HintHanded { owner } => {
+            metrics.hints.replayed(true);
+            tracing::debug!(owner = name(*owner), "a hint was handed over");
+        }
+        Event::HintLost { owner } => {
+            metrics.hints.replayed(false);
+            tracing::warn!(owner = name(*owner), "a hint could not be read");
+        }
+        _ => {}
     }
 }
 

@@ -20,11 +20,13 @@ pub enum Table {
     Objects = 1,
     /// The node's own facts: identity, lease, boots, buckets. Writes here are always synced.
     Meta = 2,
+    /// States kept for replicas that were down. Writes here are always synced.
+    Hints = 3,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 2] = [Self::Objects, Self::Meta];
+    pub const ALL: [Self; 3] = [Self::Objects, Self::Meta, Self::Hints];
 }
 
 /// One change of a batch.

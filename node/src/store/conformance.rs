@@ -331,7 +331,7 @@ enum Step {
 }
 
 fn any_table() -> impl Strategy<Value = Table> {
-    prop_oneof![9 => Just(Table::Objects), 1 => Just(Table::Meta)]
+    prop_oneof![8 => Just(Table::Objects), 1 => Just(Table::Meta), 1 => Just(Table::Hints)]
 }
 
 fn any_key() -> impl Strategy<Value = Bytes> {

@@ -54,7 +54,7 @@ pub struct FjallOptions {
     pub memtable_bytes_max: u64,
     /// All journals together; bounds the time to reopen as well. 256 MiB.
     pub journal_bytes_max: u64,
-    /// Puts of objects are refused when the disk has less left than this, so that compaction,
+    /// Puts of objects and hints are refused when the disk has less left than this, so that compaction,
     /// deletes and the node's own facts still find room. 512 MiB.
     pub disk_reserve_bytes: u64,
 }
@@ -217,7 +217,7 @@ impl FjallEngine {
 
     fn check_space(&self, writes: &[Write]) -> Result<(), CommitError> {
         let spends = |write: &Write| match write {
-            Write::Put { table, .. } => *table == Table::Objects,
+            Write::Put { table, .. } => *table != Table::Meta,
             Write::Delete { .. } => false,
         };
         if self.disk_reserve_bytes == 0 || !writes.iter().any(spends) {

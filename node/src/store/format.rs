@@ -87,6 +87,25 @@ pub fn parse_object_key(bytes: &[u8]) -> Option<(u64, u64, &[u8])> {
     Some((u64::from_be_bytes(*token), u64::from_be_bytes(*bucket), key))
 }
 
+/// The key of a hint: those for one owner lie together, in order of token.
+#[must_use]
+pub fn hint_key(owner: u64, token: u64, bucket: u64, key: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(24 + key.len());
+    out.put_u64(owner);
+    out.put_u64(token);
+    out.put_u64(bucket);
+    out.put_slice(key);
+    out.freeze()
+}
+
+/// Owner, token, bucket and key of a [`hint_key`]; none if it is too short to be one.
+#[must_use]
+pub fn parse_hint_key(bytes: &[u8]) -> Option<(u64, u64, u64, &[u8])> {
+    let (owner, rest) = bytes.split_first_chunk()?;
+    let (token, bucket, key) = parse_object_key(rest)?;
+    Some((u64::from_be_bytes(*owner), token, bucket, key))
+}
+
 /// The bytes of a record, bound to its bucket and key.
 #[must_use]
 pub fn encode(bucket: u64, key: &[u8], record: &Record) -> Bytes {

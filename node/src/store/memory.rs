@@ -44,6 +44,7 @@ pub struct MemoryEngine {
 pub struct Image {
     objects: Map,
     meta: Map,
+    hints: Map,
     unreadable: BTreeSet<(Table, Bytes)>,
     sequence: u64,
     mark: u64,
@@ -298,7 +299,7 @@ impl MemoryEngine {
             Write::Put { table, key, value } => {
                 let fault = match table {
                     Table::Objects => self.armed.put.take(),
-                    Table::Meta => None,
+                    Table::Meta | Table::Hints => None,
                 };
                 let other = match fault {
                     Some(Astray::Lost) => return None,
@@ -417,6 +418,7 @@ impl Image {
         match table {
             Table::Objects => &self.objects,
             Table::Meta => &self.meta,
+            Table::Hints => &self.hints,
         }
     }
 
@@ -424,6 +426,7 @@ impl Image {
         match table {
             Table::Objects => &mut self.objects,
             Table::Meta => &mut self.meta,
+            Table::Hints => &mut self.hints,
         }
     }
 

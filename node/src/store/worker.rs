@@ -158,12 +158,17 @@ impl<E: Engine> Worker<E> {
     }
 
     /// The node's own facts (leases above all) are synced whatever the durability of objects is: a
-    /// lease that a power cut takes back would let two lives of the node mint the same dot.
+    /// lease that a power cut takes back would let two lives of the node mint the same dot. So are
+    /// hints: who stands in for a replica that is down is all there is of it.
     fn persist(&self) -> Persist {
-        let meta = || self.batch.iter().any(|write| write.table() == Table::Meta);
+        let own = || {
+            self.batch
+                .iter()
+                .any(|write| write.table() != Table::Objects)
+        };
         match self.durability {
             Durability::Sync => Persist::Now,
-            Durability::Interval { .. } | Durability::Memory if meta() => Persist::Now,
+            Durability::Interval { .. } | Durability::Memory if own() => Persist::Now,
             Durability::Interval { .. } | Durability::Memory => Persist::Later,
         }
     }

@@ -17,7 +17,7 @@ use quorate_client::wire::{
 use quorate_ring::RingEpoch;
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, append_body, gossip, kind, ring, tree};
+use super::{DecodeError, append_body, gossip, hint, kind, ring, tree};
 use crate::message::{
     BucketId, Message, Principal, ReplicaState, Role, RpcId, ScannedKey, Verdict,
 };
@@ -107,6 +107,8 @@ struct Forward<'a> {
     #[serde(default)]
     condition: Condition,
     timeout_ms: u32,
+    #[serde(default, skip_serializing_if = "is_false")]
+    stand_in: bool,
 }
 
 /// The answer as the frame that a client would get.
@@ -219,6 +221,7 @@ macro_rules! append {
                 append_body($out, kind::$kind, *id, &$body)
             })*
             Message::Tree { id, body } => tree::append(*id, body, $out),
+            Message::Hint { id, body } => hint::append(*id, body, $out),
             Message::Ring { id, message } => ring::append(message, *id, $out),
             Message::Gossip(message) => {
                 append_body($out, kind::GOSSIP, RpcId(0), &gossip::body(message))
@@ -237,7 +240,9 @@ pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), Encode
             epoch: epoch.get(), bucket: bucket.0, token: *token, key,
         };
         Fetched FETCHED { state, suspect } => fetched(state, *suspect);
-        Forward FORWARD { principal, budget, write } => forward(principal, *budget, write);
+        Forward FORWARD { principal, budget, write, stand_in } => Forward {
+            stand_in: *stand_in, ..forward(principal, *budget, write)
+        };
         Forwarded FORWARDED { response } => Forwarded { response: &frame_of(response)? };
         Scan SCAN { epoch, bucket, first, last, after, prefix, limit } => Scan {
             epoch: epoch.get(),
@@ -258,13 +263,28 @@ pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), Encode
 }
 
 fn replicated(verdict: &Verdict) -> Replicated<'_> {
-    let (verdict, detail) = match verdict {
+    let (verdict, detail) = code_of(verdict);
+    Replicated { verdict, detail }
+}
+
+pub(super) fn code_of(verdict: &Verdict) -> (u8, Option<&str>) {
+    match verdict {
         Verdict::Durable => (DURABLE, None),
         Verdict::Stored => (STORED, None),
         Verdict::Overloaded(limit) => (OVERLOADED, Some(limit.as_str())),
         Verdict::Failed(reason) => (FAILED, Some(reason.as_str())),
-    };
-    Replicated { verdict, detail }
+    }
+}
+
+pub(super) fn verdict_of(code: u8, detail: Option<&str>) -> Result<Verdict, DecodeError> {
+    let detail = || detail.unwrap_or_default().to_owned();
+    Ok(match code {
+        DURABLE => Verdict::Durable,
+        STORED => Verdict::Stored,
+        OVERLOADED => Verdict::Overloaded(detail()),
+        FAILED => Verdict::Failed(detail()),
+        code => return Err(unknown("verdict", code)),
+    })
 }
 
 fn fetched(state: &ReplicaState, suspect: bool) -> Fetched<'_> {
@@ -297,6 +317,7 @@ fn forward<'a>(principal: &'a Principal, budget: Duration, write: &'a WriteReque
         ttl_ms: write.ttl_ms,
         condition: write.condition,
         timeout_ms: write.timeout_ms,
+        stand_in: false,
     }
 }
 
@@ -328,7 +349,8 @@ pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, Dec
             }
         }
         kind::REPLICATED => {
-            let verdict = decode_body::<Replicated<'_>>(frame)?.meaning()?;
+            let body: Replicated<'_> = decode_body(frame)?;
+            let verdict = verdict_of(body.verdict, body.detail)?;
             Message::Replicated { id, verdict }
         }
         kind::FETCH => {
@@ -390,9 +412,12 @@ fn decode_rare(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeErr
                 wall_ms: body.wall_ms,
             }
         }
-        _ => match tree::decode(kind, frame) {
-            Some(body) => Message::Tree { id, body: body? },
-            None => return Err(quorate_client::wire::DecodeError::UnknownKind { kind }.into()),
+        _ => match (tree::decode(kind, frame), hint::decode(kind, frame)) {
+            (Some(body), _) => Message::Tree { id, body: body? },
+            (None, Some(body)) => Message::Hint { id, body: body? },
+            (None, None) => {
+                return Err(quorate_client::wire::DecodeError::UnknownKind { kind }.into());
+            }
         },
     })
 }
@@ -405,19 +430,6 @@ fn read_response(bytes: Bytes) -> Result<Response, DecodeError> {
         return Err(DecodeError::NotOneFrame);
     }
     Ok(Response::decode(frame.kind, &frame.body)?)
-}
-
-impl Replicated<'_> {
-    fn meaning(&self) -> Result<Verdict, DecodeError> {
-        let detail = || self.detail.unwrap_or_default().to_owned();
-        Ok(match self.verdict {
-            DURABLE => Verdict::Durable,
-            STORED => Verdict::Stored,
-            OVERLOADED => Verdict::Overloaded(detail()),
-            FAILED => Verdict::Failed(detail()),
-            code => return Err(unknown("verdict", code)),
-        })
-    }
 }
 
 impl Fetched<'_> {
@@ -458,6 +470,7 @@ impl Forward<'_> {
                 condition: self.condition,
                 timeout_ms: self.timeout_ms,
             },
+            stand_in: self.stand_in,
         })
     }
 }
@@ -494,6 +507,6 @@ impl Scanned<'_> {
     }
 }
 
-fn unknown(what: &'static str, code: u8) -> DecodeError {
+pub(super) fn unknown(what: &'static str, code: u8) -> DecodeError {
     DecodeError::UnknownCode { what, code }
 }

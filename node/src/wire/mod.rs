@@ -12,6 +12,7 @@ mod body;
 #[cfg(test)]
 mod golden;
 mod gossip;
+mod hint;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,20 @@ pub mod kind {
     pub const TREE_ASK_ROOTS: u16 = 258;
     /// [`TreeMessage::Roots`](crate::healing::message::TreeMessage::Roots).
     pub const TREE_ROOTS: u16 = 259;
+    /// [`HintMessage::Keep`](crate::healing::hints::message::HintMessage::Keep).
+    pub const HINT_KEEP: u16 = 290;
+    /// [`HintMessage::Hand`](crate::healing::hints::message::HintMessage::Hand).
+    pub const HINT_HAND: u16 = 291;
+    /// [`HintMessage::Handed`](crate::healing::hints::message::HintMessage::Handed).
+    pub const HINT_HANDED: u16 = 292;
+    /// [`HintMessage::Ask`](crate::healing::hints::message::HintMessage::Ask).
+    pub const HINT_ASK: u16 = 293;
+    /// [`HintMessage::Held`](crate::healing::hints::message::HintMessage::Held).
+    pub const HINT_HELD: u16 = 294;
+    /// [`HintMessage::Count`](crate::healing::hints::message::HintMessage::Count).
+    pub const HINT_COUNT: u16 = 295;
+    /// [`HintMessage::Counted`](crate::healing::hints::message::HintMessage::Counted).
+    pub const HINT_COUNTED: u16 = 296;
     /// [`Message::Gossip`](super::Message::Gossip).
     pub const GOSSIP: u16 = 230;
     /// Not a message: the first frame of a node that wants to join.

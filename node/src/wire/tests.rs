@@ -111,6 +111,7 @@ fn rare() -> Vec<Message> {
             },
             budget: Duration::from_millis(4_999),
             write: write(),
+            stand_in: false,
         },
         Message::Forwarded {
             id: ID,
@@ -357,6 +358,7 @@ fn messages() -> impl Strategy<Value = Message> {
             timeout_ms,
             ..WriteRequest::default()
         },
+        stand_in: timeout_ms % 2 == 0,
     });
     prop_oneof![replicate, fetched, scanned, forward]
 }

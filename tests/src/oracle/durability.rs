@@ -1,5 +1,6 @@
 //! P1: an acknowledged write is never lost. W2, W9: at the moment a node says OK, at least W
-//! distinct nodes of the preference list hold the write on their synced disks.
+//! distinct nodes of the preference list, or others for one of them each where that is allowed, hold
+//! the write on their synced disks, PW of them as replicas.
 //!
 //! The second half is checked with every acknowledgement, on the disks themselves. The first is
 //! checked at the end: going back from what is live through what each author had seen must reach
@@ -25,6 +26,10 @@ pub struct Ack<'a> {
     pub preference: &'a [String],
     /// Of `durable_on`, those on whose synced disk the write is not.
     pub missing: Vec<String>,
+    /// Of `durable_on`, how many stand in for replicas.
+    pub hinted: u8,
+    /// Replicas that have it.
+    pub primaries: u8,
 }
 
 /// Checks an acknowledgement against the disks.
@@ -44,8 +49,21 @@ pub fn acknowledged(history: &History, ack: &Ack<'_>) -> Ruling {
     if distinct.len() < usize::from(op.w) {
         return broken(&format!("fewer than w = {}", op.w));
     }
-    if let Some(stranger) = distinct.iter().find(|name| !ack.preference.contains(name)) {
-        return broken(&format!("{stranger} is not in the preference list"));
+    if ack.primaries < op.pw {
+        return broken(&format!(
+            "{} replicas, fewer than pw = {}",
+            ack.primaries, op.pw
+        ));
+    }
+    let strangers = distinct
+        .iter()
+        .filter(|name| !ack.preference.contains(name));
+    if usize::from(ack.hinted) < strangers.count() || (0 < ack.hinted && !op.sloppy) {
+        let detail = format!(
+            "only {} may stand in, not all are in the preference list",
+            ack.hinted
+        );
+        return broken(&detail);
     }
     if !ack.missing.is_empty() {
         return broken(&format!("not on the synced disk of {:?}", ack.missing));

@@ -11,6 +11,7 @@ pub mod contexts;
 pub mod convergence;
 pub mod durability;
 pub mod expiry;
+pub mod hints;
 pub mod idempotence;
 pub mod latest;
 pub mod merkle;

@@ -328,7 +328,7 @@ impl AntiEntropy {
             self.next_tick = now;
         }
         let body = TreeMessage::Roots {
-            ready: self.is_ready(),
+            ready: self.is_ready() && core.replica.hints().is_complete(),
             hints: status::own(core).hints_held,
             generation: self.generation,
             pairs: self.pairs_of(core.me, now),

@@ -366,6 +366,7 @@ impl Forest {
             token,
             bucket: BucketId(bucket),
             key: store_key.slice_ref(key),
+            hint_for: None,
         };
         if let Some(at_ms) = held.container().and_then(Container::expires_at_ms) {
             told.mortal.push((address.clone(), at_ms));

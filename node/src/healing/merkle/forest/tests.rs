@@ -74,6 +74,7 @@ impl Bench {
             token,
             bucket: self.catalogue.find(BUCKET).unwrap().id,
             key: Bytes::copy_from_slice(&token.to_be_bytes()),
+            hint_for: None,
         }
     }
 

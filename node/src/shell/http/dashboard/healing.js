@@ -35,45 +35,19 @@ function matrix(view, corner, cell) {
   );
 }
 
-/** Hints held by each node, and owed to each. */
+/** Hints: a row for each node that keeps some, a column for each that is owed some. */
 export function hints(view) {
-  const rows = view.status.nodes.filter(({ hints_held, hints_owed }) => hints_held || hints_owed);
-  const held = rows.map(({ name, hints_held, hints_owed }) => [name, hints_held, hints_owed]);
-  show($("hints"), [held, view.order], () =>
-    held.length
-      ? el(
-          "table",
-          {},
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              el("th", { scope: "col" }, "node"),
-              el("th", { scope: "col" }, "keeps"),
-              el("th", { scope: "col" }, "is owed"),
-            ),
-          ),
-          el(
-            "tbody",
-            {},
-            ...held.map(([name, keeps, owed]) =>
-              el(
-                "tr",
-                {},
-                el(
-                  "th",
-                  { scope: "row", class: view.colour(name) },
-                  el("i", { class: "chip" }),
-                  name,
-                ),
-                el("td", {}, count(keeps)),
-                el("td", {}, count(owed)),
-              ),
-            ),
-          ),
-        )
+  const rows = view.status.nodes.filter(({ hints_held }) => hints_held);
+  const kept = rows.map(({ name, hints_for }) => [name, hints_for ?? {}]);
+  const held = new Map(kept);
+  show($("hints"), [kept, view.order], () =>
+    kept.length
+      ? matrix(view, "hints: who keeps writes for whom", (holder, owner) => {
+          const number = held.get(holder)?.[owner];
+          return number
+            ? ["warn", count(number), `${holder} keeps ${plural(number, "write")} for ${owner}`]
+            : undefined;
+        })
       : empty("No hints: no node is owed a write."),
   );
 }
