@@ -13,7 +13,7 @@ use crate::{
     call::{self, Effect, Operation},
     error::{ConnectError, ReadError, WriteError},
     ops::{Delete, Explain, Get, Keys, Put},
-    pool::Pool,
+    pool::{Pool, Routing},
     profile::Profile,
     wire::{
         BucketInfo, BucketOptions, BucketRequest, ErrorBody, ErrorCode, HealingReply,
@@ -31,6 +31,8 @@ pub struct Options {
     pub timeout: Duration,
     /// host:port of the one node that gets every request; no routing then.
     pub pin: Option<String>,
+    /// Which node a request about a key goes to, if none is pinned.
+    pub routing: Routing,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Default for Options {
         Self {
             timeout: TIMEOUT,
             pin: None,
+            routing: Routing::Replica,
         }
     }
 }
@@ -87,6 +90,7 @@ impl Client {
     /// let options = Options {
     ///     timeout: Duration::from_secs(1),
     ///     pin: Some("127.0.0.1:7401".to_owned()),
+    ///     ..Options::default()
     /// };
     /// let client = Client::connect_with(&profile, &options).await?;
     /// # Ok(())
@@ -94,8 +98,7 @@ impl Client {
     /// ```
     pub async fn connect_with(profile: &Profile, options: &Options) -> Result<Self, ConnectError> {
         let credentials = profile.credentials()?;
-        let pin = options.pin.as_deref();
-        let pool = Pool::connect(credentials, &profile.nodes, pin, options.timeout).await?;
+        let pool = Pool::connect(credentials, &profile.nodes, options).await?;
         Ok(Self {
             pool,
             timeout: options.timeout,

@@ -32,6 +32,8 @@ mod error;
 #[cfg(feature = "quic")]
 mod lane;
 #[cfg(feature = "quic")]
+mod latency;
+#[cfg(feature = "quic")]
 mod link;
 #[cfg(feature = "quic")]
 mod ops;
@@ -60,6 +62,7 @@ pub use crate::{
     client::{Client, Options, RingInfo, TIMEOUT},
     error::{ConnectError, Outcome, ReadError, Retry, UpdateError, WriteError},
     ops::{Delete, Explain, Get, Got, Keys, Put, Written},
+    pool::Routing,
     profile::{Profile, ProfileError},
     value::{Context, OpId, TextError},
 };

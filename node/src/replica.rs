@@ -16,6 +16,7 @@ mod answer;
 mod expiry;
 mod handover;
 mod recent;
+mod withdraw;
 
 use std::{
     collections::{BTreeMap, VecDeque},

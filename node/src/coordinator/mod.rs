@@ -23,7 +23,7 @@ use quorate_gossip::Instant;
 use quorate_ring::NodeId;
 
 use crate::{
-    core::{Core, Notice},
+    core::{Core, Notice, Origin},
     message::{Message, ReplicaState, Verdict},
     replica::OpKey,
 };
@@ -136,6 +136,40 @@ impl Operation {
             Self::Stage(op) => op.timeout(core),
             Self::Pull(op) => op.timeout(core),
             Self::Push(op) => op.timeout(core),
+        }
+    }
+
+    /// Who waits for its answer, if that may be given up.
+    pub(crate) const fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Write(op) => Some(op.origin()),
+            Self::Read(op) => op.origin(),
+            Self::Forward(_)
+            | Self::Scan(_)
+            | Self::Explain(_)
+            | Self::Status(_)
+            | Self::Healing(_)
+            | Self::Catalogue(_)
+            | Self::Stage(_)
+            | Self::Pull(_)
+            | Self::Push(_) => None,
+        }
+    }
+
+    /// Nobody waits for its answer any more.
+    pub(crate) fn give_up(&mut self, core: &mut Core) -> Flow {
+        match self {
+            Self::Write(op) => op.give_up(core),
+            Self::Read(op) => op.give_up(core),
+            Self::Forward(_)
+            | Self::Scan(_)
+            | Self::Explain(_)
+            | Self::Status(_)
+            | Self::Healing(_)
+            | Self::Catalogue(_)
+            | Self::Stage(_)
+            | Self::Pull(_)
+            | Self::Push(_) => self.wait(),
         }
     }
 

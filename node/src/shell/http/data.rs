@@ -121,6 +121,7 @@ async fn read(
         key: target.key()?,
         r: query.r,
         pr: query.pr,
+        seen: Vec::new(),
         timeout_ms: patience(query.timeout.as_deref())?,
     });
     let wire::Response::Got(reply) = web.ask(request, principal).await? else {
