@@ -10,6 +10,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::Span;
 
 use crate::{
     lane::{SendError, Waiting},
@@ -83,6 +84,7 @@ struct Call<'a> {
     backoff: Option<Backoff>,
     /// A try may have been applied.
     ambiguous: bool,
+    tries: u32,
     few: u32,
     last: Option<ErrorBody>,
 }
@@ -105,10 +107,16 @@ pub(crate) async fn run(pool: &Arc<Pool>, operation: Operation) -> Result<Respon
         slow: None,
         backoff: None,
         ambiguous: false,
+        tries: 0,
         few: 0,
         last: None,
     };
-    call.run().await
+    let answer = call.run().await;
+    Span::current().record("tries", call.tries);
+    if let Err(error) = &answer {
+        tracing::debug!(code = error.code.as_str(), "failed");
+    }
+    answer
 }
 
 impl Call<'_> {
@@ -241,6 +249,8 @@ impl Call<'_> {
                 }
             },
         };
+        self.tries += 1;
+        tracing::trace!(node = link.label(), "asked");
         let started = Instant::now();
         let left = self.deadline.saturating_duration_since(started);
         // The node should give up, and say so, before we do.

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quorate_ring::Ring;
+use tracing::{Instrument as _, field};
 
 use crate::{
     Context, OpId,
@@ -430,12 +431,17 @@ impl Client {
         effect: Effect,
         timeout: Option<Duration>,
     ) -> Result<Response, ErrorBody> {
+        // Neither keys nor values: those are the caller's secrets.
+        let span = {
+            let (op, bucket) = request.named();
+            tracing::debug_span!("quorate", op, bucket, tries = field::Empty)
+        };
         let operation = Operation {
             request,
             effect,
             timeout: timeout.unwrap_or(self.timeout),
         };
-        call::run(&self.pool, operation).await
+        call::run(&self.pool, operation).instrument(span).await
     }
 
     pub(crate) const fn timeout(&self) -> Duration {

@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "client/many.rs"]
+mod many;
 #[path = "client/requests.rs"]
 mod requests;
 

@@ -5,12 +5,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use quorate_client::{Client, Options, Outcome, Routing, WriteError};
 use quorate_ring::Token;
+use tokio::time::Instant;
 
 use super::{
     LONG, handler, storing,

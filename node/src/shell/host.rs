@@ -8,7 +8,7 @@
 //! Decides nothing about requests; that is the node's.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -18,7 +18,7 @@ use std::{
 
 use quorate_client::{
     tls::{Alpn, Credentials, TlsError},
-    wire::{ErrorBody, ErrorCode, Frame, Hello, Request, Response},
+    wire::{ErrorBody, ErrorCode, Frame, Hello, Request, Response, frame::kind},
 };
 use quorate_gossip::{Instant, State};
 use quorate_ring::{Decree, Member, NodeId};
@@ -29,6 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    clients::Clients,
     clock::Clock,
     feed::Feed,
     lane::{Lane, Refused},
@@ -89,7 +90,10 @@ struct Waiting {
 
 /// Where an answer goes.
 enum Asker {
-    Lane { lane: Arc<Lane>, frame: u64 },
+    Lane {
+        lane: Arc<Lane>,
+        frame: u64,
+    },
     Task(oneshot::Sender<Response>),
     /// It has taken the request back.
     Nobody,
@@ -488,7 +492,9 @@ impl Host {
 
 /// Where in a batch each request that is taken back in it is taken back.
 fn taken_back(frames: &[Frame]) -> BTreeMap<u64, usize> {
-    let cancels = (0..).zip(frames).filter(|(_, frame)| frame.kind == kind::CANCEL);
+    let cancels = (0_usize..)
+        .zip(frames)
+        .filter(|(_, frame)| frame.kind == kind::CANCEL);
     cancels.map(|(at, frame)| (frame.id, at)).collect()
 }
 
