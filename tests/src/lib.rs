@@ -20,6 +20,7 @@ mod inflict;
 pub mod judge;
 pub mod knobs;
 pub mod layout;
+mod manners;
 pub mod nemesis;
 pub mod net;
 pub mod operator;

@@ -69,7 +69,7 @@ impl Refusal {
     }
 }
 
-const fn status(code: ErrorCode) -> StatusCode {
+pub(super) const fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::InvalidArgument | ErrorCode::BadContext => StatusCode::BAD_REQUEST,
         ErrorCode::UnknownBucket | ErrorCode::NotFound => StatusCode::NOT_FOUND,
