@@ -9,6 +9,7 @@
 //! | 2, 35 | `clocks` |
 //! | 18, 32, 44, 45 | `network` |
 //! | 43, 46, 50 | `clients` |
+//! | readers behind | `sessions` |
 //! | 8, 30 | no story: oracles W4 and W5 in every run, planted bug `merge_by_overwrite` |
 //! | 20, 22, 49 | real files: the store's conformance suite, golden files |
 //! | 40, 47 | real processes: `node/tests` |
@@ -31,6 +32,8 @@ mod clients;
 mod clocks;
 #[path = "scenarios/network.rs"]
 mod network;
+#[path = "scenarios/sessions.rs"]
+mod sessions;
 #[path = "scenarios/storage.rs"]
 mod storage;
 

@@ -104,10 +104,14 @@ pub(crate) fn compare(a: &[Value], b: &[Value]) -> Comparison {
     let mut metrics = Vec::new();
     for (name, more_is_better) in [
         ("ops/s", true),
+        ("get mean", false),
         ("get p50", false),
         ("get p99", false),
+        ("get p999", false),
+        ("put mean", false),
         ("put p50", false),
         ("put p99", false),
+        ("put p999", false),
         ("cpu us/op", false),
     ] {
         let samples = |runs: &[Value]| -> Vec<f64> {

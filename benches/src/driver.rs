@@ -53,8 +53,10 @@ pub(crate) struct Seen<C> {
 /// A store by its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// The cluster of the profile.
+    /// The cluster of the profile, each request sent to a replica of its key.
     Quorate,
+    /// The same, each request sent to any node, as behind a load balancer.
+    Random,
     /// One Redis server.
     Redis(Place),
     /// The members of one etcd cluster.
@@ -75,6 +77,7 @@ impl Target {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Quorate => "quorate",
+            Self::Random => "quorate-random",
             Self::Redis(_) => "redis",
             Self::Etcd(_) => "etcd",
         }
@@ -85,11 +88,16 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "quorate" {
-            return Ok(Self::Quorate);
+        for target in [Self::Quorate, Self::Random] {
+            if text == target.name() {
+                return Ok(target);
+            }
         }
         let wrong = || {
-            format!("{text:?} is none of quorate, redis://HOST:PORT and etcd://HOST:PORT,HOST:PORT")
+            format!(
+                "{text:?} is none of quorate, quorate-random, redis://HOST:PORT and \
+                 etcd://HOST:PORT,HOST:PORT"
+            )
         };
         let (kind, rest) = text.split_once("://").ok_or_else(wrong)?;
         let (addresses, pids) = rest.split_once("?pid=").unwrap_or((rest, ""));
@@ -118,6 +126,7 @@ mod tests {
     #[test]
     fn targets_have_addresses_and_processes() {
         assert_eq!("quorate".parse(), Ok(Target::Quorate));
+        assert_eq!("quorate-random".parse(), Ok(Target::Random));
         let etcd: Target = "etcd://a:1,b:2?pid=7,8".parse().unwrap();
         assert_eq!(
             etcd,

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use quorate_client::wire::{ErrorBody, ErrorCode};
+use quorate_client::{
+    Routing,
+    wire::{ErrorBody, ErrorCode},
+};
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
 use tokio::{
@@ -58,10 +61,15 @@ pub(crate) async fn run(run: &Run) -> Result<Report, ErrorBody> {
 
 async fn target(run: &Run, target: &Target) -> Result<Report, ErrorBody> {
     match target {
-        Target::Quorate => {
+        Target::Quorate | Target::Random => {
             let path = profile_path(run)?;
             let dir = cluster_dir(run, &path);
-            let driver = Quorate::connect(&path, run).await?;
+            let routing = if *target == Target::Random {
+                Routing::Random
+            } else {
+                Routing::Replica
+            };
+            let driver = Quorate::connect(&path, run, routing).await?;
             measured(run, target, driver, Processes::beside(&dir), &dir).await
         }
         #[cfg(feature = "redis")]

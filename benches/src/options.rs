@@ -140,7 +140,8 @@ pub(crate) struct Run {
     /// Directory of that cluster; where the profile lies if not given.
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
-    /// What to measure: quorate, `redis://HOST:PORT` or `etcd://HOST:PORT,...`.
+    /// What to measure: quorate (each request goes to a replica of its key), quorate-random (to any
+    /// node, as behind a load balancer), `redis://HOST:PORT` or `etcd://HOST:PORT,...`.
     #[arg(long, default_value = "quorate")]
     pub(crate) target: Target,
     /// Measure this too, with the same load, and compare; repeatable. With `?pid=P,...` its
@@ -199,7 +200,7 @@ impl Run {
                 "--fault goes on after --duration",
             ),
             (
-                self.fault.is_some() && self.target != Target::Quorate,
+                self.fault.is_some() && !matches!(self.target, Target::Quorate | Target::Random),
                 "--fault is for quorate only",
             ),
         ];

@@ -2,16 +2,21 @@
 //!
 //! Decides whom to ask next, how long to wait and what the tries together mean. The rule for
 //! writes: once a try may have reached a node and its end is not known, no later refusal can turn
-//! the whole into *not applied*.
+//! the whole into *not applied*. A read that takes longer than nearly all do is asked of a second
+//! node within the budget for that; one that takes much longer than its node's answers do, within
+//! the budget for retries. The first answer counts, and whoever did not give it is told to stop.
+//! Dropping an operation at any point does the same, and gives back what it held.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::Span;
 
 use crate::{
     lane::{SendError, Waiting},
+    latency::Hedging,
     link::{InFlight, Link},
-    pool::{Pool, cost_kib},
+    pool::{Pool, Routing, cost_kib},
     retry::{Backoff, Verdict},
     routing::Preference,
     table::Route,
@@ -48,6 +53,8 @@ enum Try {
     Answer(Response),
     /// Nothing was sent.
     NotSent(String),
+    /// Nothing was sent: the node owes us too much already.
+    Full(&'static str, String),
     /// No answer yet; it is kept while another node is asked as well.
     Slow,
     /// It was sent, and what became of it is not known.
@@ -77,6 +84,7 @@ struct Call<'a> {
     backoff: Option<Backoff>,
     /// A try may have been applied.
     ambiguous: bool,
+    tries: u32,
     few: u32,
     last: Option<ErrorBody>,
 }
@@ -99,23 +107,29 @@ pub(crate) async fn run(pool: &Arc<Pool>, operation: Operation) -> Result<Respon
         slow: None,
         backoff: None,
         ambiguous: false,
+        tries: 0,
         few: 0,
         last: None,
     };
-    call.run().await
+    let answer = call.run().await;
+    Span::current().record("tries", call.tries);
+    if let Err(error) = &answer {
+        tracing::debug!(code = error.code.as_str(), "failed");
+    }
+    answer
 }
 
 impl Call<'_> {
     async fn run(&mut self) -> Result<Response, ErrorBody> {
         loop {
             let outcome = match (self.next_link(), self.slow.take()) {
-                (Some(link), slow) if slow.is_none() || self.pool.budget.spend() => {
+                (Some(link), slow) => {
                     self.slow = slow;
                     self.tried.push(link.clone());
                     self.attempt(&link).await
                 }
-                (_, Some(slow)) => self.wait_until(slow, self.deadline).await,
-                (_, None) => {
+                (None, Some(slow)) => self.wait_until(slow, self.deadline).await,
+                (None, None) => {
                     self.tried.clear();
                     if !self.pause().await {
                         return Err(self.conclude());
@@ -136,11 +150,12 @@ impl Call<'_> {
                     self.pool.budget.earn();
                     return Ok(response);
                 }
-                Try::NotSent(why) => self.note(&why),
+                Try::NotSent(why) => self.note(ErrorBody::new(ErrorCode::Unavailable, why)),
+                Try::Full(limit, why) => self.note(ErrorBody::overloaded(limit, why)),
                 Try::Slow => {}
                 Try::Lost(why) => {
                     self.ambiguous |= self.effect != Effect::Read;
-                    self.note(&why);
+                    self.note(ErrorBody::new(ErrorCode::Unavailable, why));
                     if self.effect == Effect::Once || !self.may_try_again() {
                         return Err(self.conclude());
                     }
@@ -153,9 +168,10 @@ impl Call<'_> {
     }
 
     fn next_link(&self) -> Option<Arc<Link>> {
-        let preference = match self.effect {
-            Effect::Read => Preference::Idlest,
-            Effect::Idempotent | Effect::Once => Preference::First,
+        let preference = match (self.pool.routing, self.effect) {
+            (Routing::Random, _) => Preference::Any,
+            (Routing::Replica, Effect::Read) => Preference::Soonest,
+            (Routing::Replica, Effect::Idempotent | Effect::Once) => Preference::First,
         };
         self.pool
             .choose(route(&self.request), preference, &self.tried)
@@ -193,11 +209,12 @@ impl Call<'_> {
         true
     }
 
-    fn note(&mut self, why: &str) {
+    /// Takes note of why a node could not be asked.
+    fn note(&mut self, why: ErrorBody) {
         // What a node said is worth more than that another could not be asked.
         let code = ErrorCode::Unavailable;
         if self.last.as_ref().is_none_or(|last| last.code == code) {
-            self.last = Some(ErrorBody::new(code, why));
+            self.last = Some(why);
         }
     }
 
@@ -232,6 +249,8 @@ impl Call<'_> {
                 }
             },
         };
+        self.tries += 1;
+        tracing::trace!(node = link.label(), "asked");
         let started = Instant::now();
         let left = self.deadline.saturating_duration_since(started);
         // The node should give up, and say so, before we do.
@@ -242,22 +261,56 @@ impl Call<'_> {
             Err(SendError::Closed) => {
                 return Try::NotSent(format!("{}: the connection is gone", link.label()));
             }
+            Err(SendError::Full(limit)) => {
+                let node = link.label();
+                let why = format!("limit {limit} is reached: {node} does not keep up");
+                return Try::Full(limit, why);
+            }
             Err(SendError::Encode(error)) => return Try::Impossible(error.to_string()),
         };
         let flight = Flight {
             waiting,
             link: link.clone(),
             started,
-            _count: link.begin(),
+            _count: link.begin(started),
         };
         self.wait(flight).await
     }
 
+    /// Waits for a try as long as no other node is to be asked as well.
     async fn wait(&mut self, flight: Flight) -> Try {
-        let limit = flight.started + flight.link.limit();
         let alone = self.effect != Effect::Read || self.pool.is_pinned() || self.slow.is_some();
-        let until = if alone { self.deadline } else { limit };
-        self.wait_until(flight, until.min(self.deadline)).await
+        if alone {
+            return self.wait_until(flight, self.deadline).await;
+        }
+        let (started, limit) = (flight.started, flight.link.limit());
+        let mut outcome = Try::Slow;
+        self.slow = Some(flight);
+        let delay = self.pool.hedging(|hedging| hedging.delay());
+        if let Some(delay) = delay.filter(|delay| *delay < limit) {
+            outcome = self.wait_for_slow(started + delay).await;
+            if matches!(outcome, Try::Slow)
+                && self.next_link().is_some()
+                && self.pool.hedging(Hedging::spend)
+            {
+                return outcome;
+            }
+        }
+        if matches!(outcome, Try::Slow) {
+            outcome = self.wait_for_slow(started + limit).await;
+        }
+        if matches!(outcome, Try::Slow) && !(self.next_link().is_some() && self.may_try_again()) {
+            outcome = self.wait_for_slow(self.deadline).await;
+        }
+        outcome
+    }
+
+    /// Waits for the slow try alone; it stays if it is still not there.
+    async fn wait_for_slow(&mut self, until: Instant) -> Try {
+        match self.slow.take() {
+            Some(slow) => self.wait_until(slow, until.min(self.deadline)).await,
+            None => Try::Slow,
+        }
     }
 
     /// Waits for a try, and for the slow one if there is one.
@@ -278,7 +331,11 @@ impl Call<'_> {
         let Some(frame) = frame else {
             return Try::Lost(format!("{}: the connection was lost", flight.link.label()));
         };
-        flight.link.record(flight.started.elapsed());
+        let (now, took) = (Instant::now(), flight.started.elapsed());
+        flight.link.answered(took, now);
+        if self.effect == Effect::Read {
+            self.pool.hedging(|hedging| hedging.record(took));
+        }
         match Response::decode(frame.kind, &frame.body) {
             Ok(response) => Try::Answer(response),
             Err(error) => Try::Lost(format!("{}: {error}", flight.link.label())),

@@ -7,13 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quorate_ring::Ring;
+use tracing::{Instrument as _, field};
 
 use crate::{
     Context, OpId,
     call::{self, Effect, Operation},
     error::{ConnectError, ReadError, WriteError},
     ops::{Delete, Explain, Get, Keys, Put},
-    pool::Pool,
+    pool::{Pool, Routing},
     profile::Profile,
     wire::{
         BucketInfo, BucketOptions, BucketRequest, ErrorBody, ErrorCode, HealingReply,
@@ -31,6 +32,8 @@ pub struct Options {
     pub timeout: Duration,
     /// host:port of the one node that gets every request; no routing then.
     pub pin: Option<String>,
+    /// Which node a request about a key goes to, if none is pinned.
+    pub routing: Routing,
 }
 
 impl Default for Options {
@@ -38,6 +41,7 @@ impl Default for Options {
         Self {
             timeout: TIMEOUT,
             pin: None,
+            routing: Routing::Replica,
         }
     }
 }
@@ -87,6 +91,7 @@ impl Client {
     /// let options = Options {
     ///     timeout: Duration::from_secs(1),
     ///     pin: Some("127.0.0.1:7401".to_owned()),
+    ///     ..Options::default()
     /// };
     /// let client = Client::connect_with(&profile, &options).await?;
     /// # Ok(())
@@ -94,8 +99,7 @@ impl Client {
     /// ```
     pub async fn connect_with(profile: &Profile, options: &Options) -> Result<Self, ConnectError> {
         let credentials = profile.credentials()?;
-        let pin = options.pin.as_deref();
-        let pool = Pool::connect(credentials, &profile.nodes, pin, options.timeout).await?;
+        let pool = Pool::connect(credentials, &profile.nodes, options).await?;
         Ok(Self {
             pool,
             timeout: options.timeout,
@@ -427,12 +431,17 @@ impl Client {
         effect: Effect,
         timeout: Option<Duration>,
     ) -> Result<Response, ErrorBody> {
+        // Neither keys nor values: those are the caller's secrets.
+        let span = {
+            let (op, bucket) = request.named();
+            tracing::debug_span!("quorate", op, bucket, tries = field::Empty)
+        };
         let operation = Operation {
             request,
             effect,
             timeout: timeout.unwrap_or(self.timeout),
         };
-        call::run(&self.pool, operation).await
+        call::run(&self.pool, operation).instrument(span).await
     }
 
     pub(crate) const fn timeout(&self) -> Duration {

@@ -32,10 +32,14 @@ pub enum Retry {
 
 /// Why a get, a listing or a question about the cluster has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// Too few replicas, no node, or no time.
     #[error(transparent)]
     Unavailable(ErrorBody),
+    /// What this session has seen of the key is on no replica that could be reached in time.
+    #[error(transparent)]
+    Stale(ErrorBody),
     /// A limit was met; `limit` names it.
     #[error(transparent)]
     Overloaded(ErrorBody),
@@ -56,6 +60,7 @@ impl ReadError {
     pub const fn body(&self) -> &ErrorBody {
         match self {
             Self::Unavailable(body)
+            | Self::Stale(body)
             | Self::Overloaded(body)
             | Self::Invalid(body)
             | Self::Denied(body)
@@ -67,7 +72,7 @@ impl ReadError {
     #[must_use]
     pub const fn retry(&self) -> Retry {
         match self {
-            Self::Unavailable(_) | Self::Overloaded(_) => Retry::AfterPause,
+            Self::Unavailable(_) | Self::Stale(_) | Self::Overloaded(_) => Retry::AfterPause,
             Self::Invalid(_) | Self::Denied(_) | Self::Internal(_) => Retry::Never,
         }
     }
@@ -77,6 +82,7 @@ impl From<ErrorBody> for ReadError {
     fn from(body: ErrorBody) -> Self {
         match body.code {
             ErrorCode::Unavailable | ErrorCode::UnknownOutcome => Self::Unavailable(body),
+            ErrorCode::Stale => Self::Stale(body),
             ErrorCode::Overloaded => Self::Overloaded(body),
             ErrorCode::Denied => Self::Denied(body),
             ErrorCode::Internal => Self::Internal(body),
@@ -94,6 +100,7 @@ impl From<ErrorBody> for ReadError {
 
 /// Why a put, a delete or a change of a bucket did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// It may have been applied, and may still be; `stored_on` names nodes known to hold it.
     #[error(transparent)]
@@ -167,7 +174,7 @@ impl From<ErrorBody> for WriteError {
             ErrorCode::Conflict | ErrorCode::TooManySiblings | ErrorCode::OpIdReused => {
                 Self::Conflict(body)
             }
-            ErrorCode::Unavailable => Self::Unavailable(body),
+            ErrorCode::Unavailable | ErrorCode::Stale => Self::Unavailable(body),
             ErrorCode::Overloaded => Self::Overloaded(body),
             ErrorCode::Denied => Self::Denied(body),
             ErrorCode::Internal => Self::Internal(body),
@@ -182,6 +189,7 @@ impl From<ErrorBody> for WriteError {
 
 /// Why an update did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UpdateError {
     /// Reading failed; nothing was written.
     #[error("cannot read before writing: {0}")]
@@ -209,10 +217,22 @@ impl UpdateError {
             Self::Write(error) => error.outcome(),
         }
     }
+
+    /// Whether trying again makes sense. Not where the outcome is unknown: another update would
+    /// merge into what this one may have written.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Read(error) => error.retry(),
+            Self::Write(WriteError::Unknown(_)) => Retry::Never,
+            Self::Write(error) => error.retry(),
+        }
+    }
 }
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// There is no usable profile.
     #[error(transparent)]
@@ -255,7 +275,7 @@ impl ConnectError {
 mod tests {
     use super::*;
 
-    const CODES: [ErrorCode; 13] = [
+    const CODES: [ErrorCode; 14] = [
         ErrorCode::InvalidArgument,
         ErrorCode::UnknownBucket,
         ErrorCode::BadContext,
@@ -263,6 +283,7 @@ mod tests {
         ErrorCode::NotFound,
         ErrorCode::UnknownOutcome,
         ErrorCode::Unavailable,
+        ErrorCode::Stale,
         ErrorCode::Overloaded,
         ErrorCode::Conflict,
         ErrorCode::TooManySiblings,

@@ -2,11 +2,13 @@
 //!
 //! Callers encode straight into the lane's outgoing buffer and wait on a slot of their own; one
 //! task writes whatever has gathered in one go, another reads and hands out answers by request id.
-//! How many callers there are, and so how large buffer and slots grow, is bounded by the pool. The
-//! lane does not reconnect: once closed, it stays closed, and everyone who waits is told.
+//! A node that takes nothing in is not sent more than a lane may hold: its callers are refused and
+//! go elsewhere, so that one node cannot use up the memory of all. Who gives up waiting takes the
+//! request back, and the node drops what it has not begun. The lane does not reconnect: once
+//! closed, it stays closed, and everyone who waits is told.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -16,13 +18,21 @@ use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
-use tokio_util::task::TaskTracker;
 
 use crate::{
     pending::Pending,
+    pool::Pool,
     transport::close,
-    wire::{EncodeError, Frame, FrameReader, Request},
+    wire::{
+        EncodeError, Frame, FrameReader, Request,
+        frame::{append_cancel, kind},
+    },
 };
+
+/// Bytes that may wait to be written; one request may always.
+const WAITING_BYTES_MAX: usize = 8 << 20;
+/// Requests that one node may owe answers to: more than a node takes from everybody together.
+const REQUESTS_MAX: usize = 16_384;
 
 /// Chunks taken from the stream at once.
 const READ_CHUNKS: usize = 32;
@@ -37,6 +47,8 @@ const DEAD: Duration = Duration::from_millis(700);
 pub(crate) enum SendError {
     /// The connection is gone.
     Closed,
+    /// The node owes too much, or takes in too little: the limit's name.
+    Full(&'static str),
     /// The request cannot be put into a frame.
     Encode(EncodeError),
 }
@@ -64,6 +76,7 @@ pub(crate) struct Lane {
     node: String,
     shared: Mutex<Shared>,
     outgoing: Notify,
+    pool: Weak<Pool>,
 }
 
 impl Lane {
@@ -74,7 +87,7 @@ impl Lane {
         node: String,
         (send, receive): (SendStream, RecvStream),
         reader: FrameReader,
-        tracker: &TaskTracker,
+        pool: Weak<Pool>,
     ) -> Arc<Self> {
         let lane = Arc::new(Self {
             connection,
@@ -90,9 +103,12 @@ impl Lane {
                 },
             }),
             outgoing: Notify::new(),
+            pool: pool.clone(),
         });
-        tracker.spawn(lane.clone().write(send));
-        tracker.spawn(lane.clone().read(receive, reader));
+        if let Some(pool) = pool.upgrade() {
+            pool.spawn(lane.clone().write(send));
+            pool.spawn(lane.clone().read(receive, reader));
+        }
         lane
     }
 
@@ -113,6 +129,12 @@ impl Lane {
             if shared.closed {
                 return Err(SendError::Closed);
             }
+            if WAITING_BYTES_MAX < shared.out.len() {
+                return Err(SendError::Full("lane_bytes"));
+            }
+            if REQUESTS_MAX <= shared.pending.len() {
+                return Err(SendError::Full("lane_requests"));
+            }
             let first = shared.out.is_empty();
             let id = shared.pending.insert(sender);
             if let Err(error) = request.append_to(&mut shared.out, id) {
@@ -130,6 +152,20 @@ impl Lane {
             receiver,
             answered: false,
         })
+    }
+
+    /// Nobody waits for this answer any more: frees its slot and tells the node.
+    fn cancel(&self, id: u64) {
+        let mut shared = self.lock();
+        let waited = shared.pending.take(id).is_some();
+        if waited && !shared.closed {
+            let first = shared.out.is_empty();
+            append_cancel(&mut shared.out, id);
+            drop(shared);
+            if first {
+                self.outgoing.notify_one();
+            }
+        }
     }
 
     /// Closes the connection and tells everyone who waits.
@@ -238,6 +274,13 @@ impl Lane {
         if frames.is_empty() {
             return;
         }
+        // Nobody has asked under this id.
+        let told = frames.extract_if(.., |frame| frame.id == 0);
+        for frame in told.filter(|frame| frame.kind == kind::RING_IS) {
+            if let Some(pool) = self.pool.upgrade() {
+                pool.told_ring(&self.node, &frame.body);
+            }
+        }
         let takers: Vec<_> = {
             let mut shared = self.lock();
             frames
@@ -252,7 +295,7 @@ impl Lane {
     }
 }
 
-/// A request that is on its way. Dropping it gives up the answer, not the request.
+/// A request that is on its way. Dropping it takes the request back.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     lane: Arc<Lane>,
@@ -273,7 +316,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.answered {
-            self.lane.lock().pending.take(self.id);
+            self.lane.cancel(self.id);
         }
     }
 }

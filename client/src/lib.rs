@@ -22,6 +22,8 @@ assert_eq!(got.value().map(|value| &value[..]), Some(&b"v"[..]));
 )]
 
 #[cfg(feature = "quic")]
+pub mod blocking;
+#[cfg(feature = "quic")]
 mod call;
 #[cfg(feature = "quic")]
 mod client;
@@ -31,6 +33,8 @@ mod dial;
 mod error;
 #[cfg(feature = "quic")]
 mod lane;
+#[cfg(feature = "quic")]
+mod latency;
 #[cfg(feature = "quic")]
 mod link;
 #[cfg(feature = "quic")]
@@ -46,6 +50,8 @@ mod retry;
 #[cfg(feature = "quic")]
 mod routing;
 #[cfg(feature = "quic")]
+mod session;
+#[cfg(feature = "quic")]
 mod table;
 #[cfg(feature = "quic")]
 pub mod tls;
@@ -59,7 +65,9 @@ pub mod wire;
 pub use crate::{
     client::{Client, Options, RingInfo, TIMEOUT},
     error::{ConnectError, Outcome, ReadError, Retry, UpdateError, WriteError},
-    ops::{Delete, Explain, Get, Got, Keys, Put, Written},
+    ops::{Delete, Explain, Get, GetMany, Got, Keys, Put, PutItem, PutMany, PutOutcome, Written},
+    pool::Routing,
     profile::{Profile, ProfileError},
+    session::Session,
     value::{Context, OpId, TextError},
 };

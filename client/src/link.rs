@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -12,7 +12,12 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
-use crate::{lane::Lane, retry::Backoff, retry::Latency, routing::Health};
+use crate::{
+    lane::Lane,
+    latency::Latency,
+    retry::Backoff,
+    routing::{Candidate, Health},
+};
 
 /// Why there is no lane.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -30,6 +35,23 @@ struct Tries {
     backoff: Option<Backoff>,
 }
 
+/// How a node has answered, and what it owes.
+#[derive(Debug, Default)]
+struct Record {
+    latency: Latency,
+    in_flight: usize,
+    /// When it last answered, or began to owe an answer after it owed none.
+    heard: Option<Instant>,
+}
+
+impl Record {
+    /// Whether it owes answers and has given none for much longer than it usually takes.
+    fn is_silent(&self, now: Instant) -> bool {
+        let silence = self.heard.map(|heard| now.duration_since(heard));
+        0 < self.in_flight && silence.is_some_and(|silence| 2 * self.latency.limit() < silence)
+    }
+}
+
 /// One node.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -41,8 +63,7 @@ pub(crate) struct Link {
     lane: ArcSwapOption<Lane>,
     tries: Mutex<Tries>,
     wanted: AtomicBool,
-    in_flight: AtomicUsize,
-    latency: Mutex<Latency>,
+    record: Mutex<Record>,
 }
 
 impl Link {
@@ -57,8 +78,7 @@ impl Link {
                 backoff: None,
             }),
             wanted: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-            latency: Mutex::new(Latency::default()),
+            record: Mutex::default(),
         }
     }
 
@@ -102,7 +122,19 @@ impl Link {
     }
 
     /// What routing should think of it. Being asked about makes it wanted.
-    pub(crate) fn health(&self) -> Health {
+    pub(crate) fn candidate(&self, replica: bool, now: Instant) -> Candidate {
+        let health = self.health();
+        let record = self.record();
+        Candidate {
+            health,
+            replica,
+            in_flight: record.in_flight,
+            latency: record.latency.expected(now),
+            silent: record.is_silent(now),
+        }
+    }
+
+    fn health(&self) -> Health {
         if self
             .lane
             .load()
@@ -128,26 +160,30 @@ impl Link {
             && self.dialling.try_lock().is_ok()
     }
 
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// It gets a request.
+    pub(crate) fn begin(self: &Arc<Self>, now: Instant) -> InFlight {
+        let mut record = self.record();
+        if record.in_flight == 0 {
+            record.heard = Some(now);
+        }
+        record.in_flight += 1;
         InFlight(self.clone())
     }
 
-    pub(crate) fn record(&self, sample: Duration) {
-        self.latency_mut().record(sample);
+    /// It has answered a request.
+    pub(crate) fn answered(&self, took: Duration, now: Instant) {
+        let mut record = self.record();
+        record.latency.record(took, now);
+        record.heard = Some(now);
     }
 
-    /// How long to wait for it before asking another as well.
+    /// How long to wait for it before it is taken for slow.
     pub(crate) fn limit(&self) -> Duration {
-        self.latency_mut().limit()
+        self.record().latency.limit()
     }
 
-    fn latency_mut(&self) -> MutexGuard<'_, Latency> {
-        self.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tries(&self) -> MutexGuard<'_, Tries> {
@@ -161,6 +197,32 @@ pub(crate) struct InFlight(Arc<Link>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.record().in_flight -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_owes_answers_and_gives_none_is_silent() {
+        let link = Arc::new(Link::new(None, "a:1".to_owned()));
+        let start = Instant::now();
+        let silent = |at| link.candidate(true, at).silent;
+        for _ in 0..50 {
+            let flight = link.begin(start);
+            link.answered(Duration::from_millis(1), start);
+            drop(flight);
+        }
+        let later = start + Duration::from_mins(1);
+        assert!(!silent(later), "it owes nothing");
+        let flight = link.begin(later);
+        assert!(!silent(later + Duration::from_millis(50)));
+        assert!(silent(later + Duration::from_millis(100)));
+        link.answered(Duration::from_millis(90), later + Duration::from_millis(90));
+        assert!(!silent(later + Duration::from_millis(100)));
+        drop(flight);
+        assert_eq!(link.candidate(true, later).in_flight, 0);
     }
 }

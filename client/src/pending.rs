@@ -29,6 +29,10 @@ impl<T> Pending<T> {
         self.slots.len() == self.free.len()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     /// Keeps `value` and names it. No id is zero, which belongs to Hello.
     pub(crate) fn insert(&mut self, value: T) -> u64 {
         let index = self.free.pop().unwrap_or_else(|| {

@@ -27,17 +27,19 @@ use tokio_util::{
 };
 
 use crate::{
+    client::Options,
     dial,
     error::ConnectError,
     lane::Lane,
+    latency::Hedging,
     link::{DialError, Link},
     retry::Budget,
-    routing::Preference,
-    table::{Route, Table},
+    routing::{Preference, scatter},
+    table::{Dice, Route, Table},
     tls::Credentials,
     transport::{self, EndpointKeys, close},
     value::OpId,
-    wire::{Request, Response},
+    wire::{Request, Response, RingReply, decode_body},
 };
 
 /// Memory for unfinished operations, in KiB: what a value, and thirty thousand callers, may take.
@@ -55,6 +57,16 @@ const CARE_PERIOD: Duration = Duration::from_millis(50);
 /// Operation ids made from one draw of randomness.
 const OP_IDS: usize = 64;
 
+/// Which node a request about a key goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Routing {
+    /// A replica of the key: the one that will answer soonest.
+    #[default]
+    Replica,
+    /// Any node, as behind a load balancer that knows no ring. To compare with.
+    Random,
+}
+
 #[derive(Debug)]
 struct OpIds {
     bytes: [u8; 16 * OP_IDS],
@@ -69,10 +81,12 @@ pub(crate) struct Pool {
     /// Addresses of the profile; asked when the ring's own are of no use.
     seeds: Vec<Arc<Link>>,
     pinned: Option<Arc<Link>>,
+    pub(crate) routing: Routing,
     table: ArcSwapOption<Table>,
     installing: Mutex<()>,
     pub(crate) operations: Semaphore,
     pub(crate) budget: Budget,
+    hedging: Mutex<Hedging>,
     op_ids: Mutex<OpIds>,
     seeds_drawn: AtomicU64,
     tracker: TaskTracker,
@@ -85,8 +99,7 @@ impl Pool {
     pub(crate) async fn connect(
         credentials: Credentials,
         nodes: &[String],
-        pin: Option<&str>,
-        limit: Duration,
+        options: &Options,
     ) -> Result<Arc<Self>, ConnectError> {
         let stop = CancellationToken::new();
         let link = |address: &str| Arc::new(Link::new(None, address.to_owned()));
@@ -94,11 +107,13 @@ impl Pool {
             credentials,
             endpoint: endpoint()?,
             seeds: nodes.iter().map(|address| link(address)).collect(),
-            pinned: pin.map(link),
+            pinned: options.pin.as_deref().map(link),
+            routing: options.routing,
             table: ArcSwapOption::empty(),
             installing: Mutex::new(()),
             operations: Semaphore::new(OPERATIONS_KIB),
             budget: Budget::new(),
+            hedging: Mutex::new(Hedging::new()),
             op_ids: Mutex::new(OpIds {
                 bytes: [0; 16 * OP_IDS],
                 used: 16 * OP_IDS,
@@ -108,7 +123,7 @@ impl Pool {
             stop: stop.clone(),
             _stop_on_drop: stop.drop_guard(),
         });
-        match timeout(limit, pool.clone().bootstrap()).await {
+        match timeout(options.timeout, pool.clone().bootstrap()).await {
             Ok(result) => result?,
             Err(_) => return Err(pool.unreachable()),
         }
@@ -211,7 +226,7 @@ impl Pool {
                     opened.reply.node,
                     opened.streams,
                     opened.reader,
-                    &self.tracker,
+                    Arc::downgrade(self),
                 );
                 link.opened(lane.clone());
                 if epoch != 0 && epoch < opened.reply.ring_epoch {
@@ -239,7 +254,36 @@ impl Pool {
         }
         let table = self.table.load();
         let table = table.as_ref()?;
-        table.choose(&self.seeds, route, preference, tried).cloned()
+        let dice = Dice {
+            now: Instant::now(),
+            word: scatter(self.seed()),
+        };
+        let chosen = table.choose(&self.seeds, route, preference, tried, dice);
+        chosen.cloned()
+    }
+
+    /// When reads are worth a second request, and whether they may have one.
+    pub(crate) fn hedging<T>(&self, with: impl FnOnce(&mut Hedging) -> T) -> T {
+        with(&mut self.hedging.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A node tells its ring by itself: it has a new one.
+    pub(crate) fn told_ring(&self, node: &str, body: &[u8]) {
+        let reply = decode_body::<RingReply>(body).map_err(|error| error.to_string());
+        let ring = reply
+            .and_then(|reply| Ring::from_bytes(&reply.ring).map_err(|error| error.to_string()));
+        match ring {
+            Ok(ring) => {
+                tracing::debug!(node, epoch = %ring.epoch(), "the node tells its ring");
+                self.install(ring);
+            }
+            Err(error) => tracing::warn!(node, error, "the node tells a ring that is none"),
+        }
+    }
+
+    /// Runs a task that `close` waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
     }
 
     /// Whether more than one node can be asked.

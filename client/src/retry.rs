@@ -1,8 +1,9 @@
 //! When to try again, and when to stop.
 //!
-//! Pure: told how often something failed and how long answers took, it says how long to wait. The
-//! pauses are drawn from a seeded generator; tries beyond the first draw on a budget that only
-//! successes refill, so that clients do not finish off a cluster that is failing already.
+//! Pure: told how often something failed, it says how long to wait. Pauses are drawn from a seeded
+//! generator, anywhere between nothing and a ceiling that doubles (full jitter: it spreads a crowd
+//! of clients best); tries beyond the first draw on a budget that only successes refill, so that
+//! clients do not finish off a cluster that is failing already.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -31,11 +32,11 @@ impl Backoff {
         }
     }
 
-    /// The next pause: between half its ceiling and the whole; the ceiling doubles each time.
+    /// The next pause: anything up to its ceiling, which doubles each time.
     pub(crate) fn pause(&mut self) -> Duration {
-        let half = self.ceiling / 2;
-        self.ceiling = (self.ceiling * 2).min(PAUSE_MAX);
-        half + half * (self.rng.next_u32() >> 16) / (1 << 16)
+        let ceiling = self.ceiling;
+        self.ceiling = (ceiling * 2).min(PAUSE_MAX);
+        ceiling * (self.rng.next_u32() >> 16) / (1 << 16)
     }
 }
 
@@ -54,7 +55,7 @@ impl Verdict {
     pub(crate) const fn of(code: ErrorCode) -> Self {
         match code {
             ErrorCode::Unavailable | ErrorCode::Internal => Self::Few,
-            ErrorCode::Overloaded | ErrorCode::UnknownOutcome => Self::Again,
+            ErrorCode::Overloaded | ErrorCode::UnknownOutcome | ErrorCode::Stale => Self::Again,
             ErrorCode::InvalidArgument
             | ErrorCode::UnknownBucket
             | ErrorCode::BadContext
@@ -100,39 +101,6 @@ impl Budget {
     }
 }
 
-const LIMIT_MIN: Duration = Duration::from_millis(30);
-const LIMIT_MAX: Duration = Duration::from_secs(1);
-
-/// How long answers of one node take, as TCP would measure it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Latency {
-    mean_us: u64,
-    deviation_us: u64,
-}
-
-impl Latency {
-    pub(crate) fn record(&mut self, sample: Duration) {
-        let sample = u64::try_from(sample.as_micros()).unwrap_or(u64::MAX / 16);
-        if self.mean_us == 0 {
-            self.mean_us = sample.max(1);
-            self.deviation_us = sample / 2;
-            return;
-        }
-        let off = sample.abs_diff(self.mean_us);
-        self.deviation_us = (3 * self.deviation_us + off) / 4;
-        self.mean_us = ((7 * self.mean_us + sample) / 8).max(1);
-    }
-
-    /// How long to wait for an answer before asking another node as well.
-    pub(crate) fn limit(self) -> Duration {
-        if self.mean_us == 0 {
-            return LIMIT_MAX;
-        }
-        let limit = self.mean_us.saturating_add(8 * self.deviation_us);
-        Duration::from_micros(limit).clamp(LIMIT_MIN, LIMIT_MAX)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,10 +110,16 @@ mod tests {
         let mut backoff = Backoff::new(1);
         let mut ceiling = PAUSE_FIRST;
         for _ in 0..20 {
-            let pause = backoff.pause();
-            assert!(ceiling / 2 <= pause && pause <= ceiling);
+            assert!(backoff.pause() <= ceiling);
             ceiling = (ceiling * 2).min(PAUSE_MAX);
         }
+    }
+
+    #[test]
+    fn pauses_lie_anywhere_below_their_ceiling() {
+        let first = (0..1000).map(|seed| Backoff::new(seed).pause().as_millis());
+        let found: std::collections::BTreeSet<_> = first.collect();
+        assert!((0..PAUSE_FIRST.as_millis()).all(|ms| found.contains(&ms)));
     }
 
     #[test]
@@ -179,21 +153,5 @@ mod tests {
         let tries = 0..2 * BUDGET_TRIES;
         let spent = tries.take_while(|_| budget.spend()).count();
         assert_eq!(spent as u64, BUDGET_TRIES);
-    }
-
-    #[test]
-    fn the_limit_follows_what_is_measured() {
-        let mut latency = Latency::default();
-        assert_eq!(latency.limit(), LIMIT_MAX);
-        for _ in 0..100 {
-            latency.record(Duration::from_micros(500));
-        }
-        assert_eq!(latency.limit(), LIMIT_MIN);
-        for _ in 0..100 {
-            latency.record(Duration::from_millis(100));
-        }
-        assert!(latency.limit() >= Duration::from_millis(100));
-        latency.record(Duration::MAX);
-        assert_eq!(latency.limit(), LIMIT_MAX);
     }
 }

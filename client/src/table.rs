@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use quorate_ring::{NodeId, Ring, Token};
+use tokio::time::Instant;
 
 use crate::{
     link::Link,
-    routing::{Candidate, Preference, Score},
+    routing::{Candidate, Preference, is_good, pick},
 };
 
 /// Replicas of a key among which requests are spread: a bucket's usual n. In a bucket with more,
@@ -69,61 +70,61 @@ impl Table {
         route: Route<'_>,
         preference: Preference,
         tried: &[Arc<Link>],
+        dice: Dice,
     ) -> Option<&'a Arc<Link>> {
-        let mut best = Best {
-            found: None,
-            preference,
-            tried,
-        };
+        let mut known = Known::default();
+        let fresh = |link: &&Arc<Link>| !tried.iter().any(|tried| Arc::ptr_eq(tried, link));
         match route {
-            Route::Key(bucket, key) => {
+            Route::Key(bucket, key) if preference != Preference::Any => {
                 let token = Token::of(self.ring.seed(), bucket, key);
-                for id in self.ring.preference(token).owners(REPLICAS) {
-                    if let Some(link) = self.links.get(id) {
-                        best.consider(link, true);
-                    }
+                let owners = self.ring.preference(token).owners(REPLICAS);
+                let replicas = owners.iter().filter_map(|id| self.links.get(id));
+                known.add(replicas.filter(fresh), true, dice.now);
+                if let Some(good) = known.good(preference, dice.word) {
+                    return Some(good);
                 }
-                if !best.is_good() {
-                    self.links().for_each(|link| best.consider(link, false));
-                }
+                let others = self.links.iter().filter(|(id, _)| !owners.contains(id));
+                known.add(others.map(|(_, link)| link).filter(fresh), false, dice.now);
             }
-            Route::Any => self.links().for_each(|link| best.consider(link, true)),
-        }
-        if !best.is_good() {
-            for link in seeds {
-                best.consider(link, false);
+            Route::Key(..) | Route::Any => {
+                known.add(self.links().filter(fresh), true, dice.now);
             }
         }
-        best.found.map(|(_, link)| link)
+        if let Some(good) = known.good(preference, dice.word) {
+            return Some(good);
+        }
+        known.add(seeds.iter().filter(fresh), false, dice.now);
+        let best = pick(&known.candidates, preference, dice.word)?;
+        Some(known.links[best])
     }
 }
 
-/// The best node seen so far.
-struct Best<'a, 'b> {
-    found: Option<(Score, &'a Arc<Link>)>,
-    preference: Preference,
-    tried: &'b [Arc<Link>],
+/// What a choice depends on beside the table: the time, and chance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dice {
+    pub(crate) now: Instant,
+    pub(crate) word: u64,
 }
 
-impl<'a> Best<'a, '_> {
-    fn consider(&mut self, link: &'a Arc<Link>, replica: bool) {
-        if self.tried.iter().any(|tried| Arc::ptr_eq(tried, link)) {
-            return;
-        }
-        let candidate = Candidate {
-            health: link.health(),
-            replica,
-            in_flight: link.in_flight(),
-        };
-        let score = Score::of(candidate, self.preference);
-        // A replica is considered once more among all members, as a lesser candidate.
-        if self.found.is_none_or(|(least, _)| score < least) {
-            self.found = Some((score, link));
+/// The nodes looked at so far.
+#[derive(Default)]
+struct Known<'a> {
+    links: Vec<&'a Arc<Link>>,
+    candidates: Vec<Candidate>,
+}
+
+impl<'a> Known<'a> {
+    fn add(&mut self, links: impl Iterator<Item = &'a Arc<Link>>, replica: bool, now: Instant) {
+        for link in links {
+            self.links.push(link);
+            self.candidates.push(link.candidate(replica, now));
         }
     }
 
-    fn is_good(&self) -> bool {
-        self.found.is_some_and(|(score, _)| score.is_good())
+    /// The best of them, if looking further would not find better.
+    fn good(&self, preference: Preference, word: u64) -> Option<&'a Arc<Link>> {
+        let best = pick(&self.candidates, preference, word)?;
+        is_good(&self.candidates, best).then(|| self.links[best])
     }
 }
 
@@ -134,6 +135,7 @@ mod tests {
     use quorate_ring::{Member, Partitions};
 
     use super::*;
+    use crate::routing::scatter;
 
     fn ring(count: usize) -> Ring {
         let members = (1..=count)
@@ -142,9 +144,17 @@ mod tests {
         Ring::founding(members, Partitions::new(64).unwrap(), 7, 3).unwrap()
     }
 
+    fn dice(word: u64) -> Dice {
+        Dice {
+            now: Instant::now(),
+            word: scatter(word),
+        }
+    }
+
     fn all(table: &Table, seeds: &[Arc<Link>], route: Route<'_>) -> Vec<String> {
         let mut tried: Vec<Arc<Link>> = Vec::new();
-        while let Some(link) = table.choose(seeds, route, Preference::First, &tried) {
+        let first = Preference::First;
+        while let Some(link) = table.choose(seeds, route, first, &tried, dice(0)) {
             tried.push(link.clone());
         }
         tried.iter().map(|link| link.label()).collect()
@@ -166,17 +176,19 @@ mod tests {
     }
 
     #[test]
-    fn reads_go_where_least_is_in_flight() {
+    fn reads_go_where_little_is_in_flight() {
         let table = Table::new(ring(3), None);
         let route = Route::Key("b", b"k");
-        let choose = || {
-            let link = table.choose(&[], route, Preference::Idlest, &[]);
+        let choose = |word| {
+            let link = table.choose(&[], route, Preference::Soonest, &[], dice(word));
             link.unwrap().clone()
         };
-        let flights: Vec<_> = (0..30).map(|_| choose().begin()).collect();
-        assert!(table.links().all(|link| link.in_flight() == 10));
+        let now = Instant::now();
+        let flights: Vec<_> = (0..300).map(|word| choose(word).begin(now)).collect();
+        let owed = |link: &Arc<Link>| link.candidate(true, now).in_flight;
+        assert!(table.links().all(|link| (98..=102).contains(&owed(link))));
         drop(flights);
-        assert!(table.links().all(|link| link.in_flight() == 0));
+        assert!(table.links().all(|link| owed(link) == 0));
     }
 
     #[test]

@@ -106,6 +106,9 @@ pub enum TextError {
     /// Not the text of a context.
     #[error("a context is text as an earlier answer gave it (base64url)")]
     Context,
+    /// Not the text of a session.
+    #[error("a session is text as Session::to_text gave it (base64url)")]
+    Session,
     /// Not the text of an operation id.
     #[error("an operation id is 32 hex digits")]
     OpId,

@@ -4,6 +4,11 @@
 
 mod support;
 
+#[path = "client/many.rs"]
+mod many;
+#[path = "client/requests.rs"]
+mod requests;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -261,6 +266,7 @@ async fn a_pinned_client_asks_one_node_only() {
     let options = Options {
         timeout: LONG,
         pin: Some(cluster.nodes[2].address.to_string()),
+        ..Options::default()
     };
     let client = Client::connect_with(&cluster.profile, &options)
         .await

@@ -77,11 +77,25 @@ fn requests_for_keys() -> Vec<(Request, &'static str)> {
                 key: bytes("k"),
                 r: Some(2),
                 pr: None,
+                seen: Vec::new(),
                 timeout_ms: 500,
             }),
             "26000000010000010100000000000000\
              85a66275636b6574a162a36b6579c4016ba17202a27072c0aa74696d656f75745f6d73cd\
              01f4",
+        ),
+        (
+            Request::Get(GetRequest {
+                bucket: "b".to_owned(),
+                key: bytes("k"),
+                r: None,
+                pr: None,
+                seen: vec![bytes("c"), bytes("d")],
+                timeout_ms: 500,
+            }),
+            "32000000010000010100000000000000\
+             86a66275636b6574a162a36b6579c4016ba172c0a27072c0a47365656e92c40163c40164\
+             aa74696d656f75745f6d73cd01f4",
         ),
         (
             Request::Put(write()),
@@ -439,6 +453,7 @@ fn unknown_fields_are_skipped_and_missing_ones_defaulted() {
         key: bytes("k"),
         r: None,
         pr: None,
+        seen: Vec::new(),
         timeout_ms: 5,
     };
     assert_eq!(

@@ -3,6 +3,7 @@
 //! Decides who may do what, what is admitted, and which operation answers. It never awaits, reads
 //! a clock or touches a file: it is told, and hands out what it wants done.
 
+mod cancel;
 mod catalogue;
 mod clock;
 mod healing;

@@ -19,6 +19,7 @@ mod expiry;
 mod handover;
 mod hints;
 mod recent;
+mod withdraw;
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use quorate_client::wire::{
     BucketRequest, Condition, ErrorBody, ErrorCode, GetRequest, HealingRequest, KeysRequest,
-    Request, Response, RingReply, WriteRequest,
+    Request, Response, RingReply, WriteRequest, request::SEEN_MAX,
 };
 use quorate_gossip::Instant;
 use quorate_ring::NodeId;
@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::{
     bucket::{Bucket, check_quorum},
-    causality::{Context, OpId},
+    causality::{Clock, Context, OpId},
     coordinator::{
         Operation,
         catalogue::CatalogueOp,
@@ -22,7 +22,7 @@ use crate::{
         forward::ForwardOp,
         healing::HealingOp,
         hints::HintsOp,
-        read::{Quorum, ReadOp, StandIns},
+        read::{Quorum, ReadOp, StandIns, Wanted},
         scan::{ScanOp, parse_cursor},
         status::StatusOp,
         write::{Plan, WriteOp},
@@ -101,10 +101,7 @@ impl Node {
             Request::Healing(healing) => self.begin_healing(origin, &healing),
             Request::RingChange(change) => self.begin_ring(origin, principal, &change),
             Request::Ring => {
-                let reply = RingReply {
-                    ring: self.core.ring.to_bytes().into(),
-                    state: self.ring_state().to_owned(),
-                };
+                let reply = self.ring_reply();
                 self.core.reply(origin, Response::Ring(reply));
                 Ok(())
             }
@@ -127,6 +124,14 @@ impl Node {
         };
         if let Err(error) = result {
             self.core.reply(origin, Response::Error(error));
+        }
+    }
+
+    /// The ring that requests are routed by.
+    pub(crate) fn ring_reply(&self) -> RingReply {
+        RingReply {
+            ring: self.core.ring.to_bytes().into(),
+            state: self.ring_state().to_owned(),
         }
     }
 
@@ -175,6 +180,7 @@ impl Node {
         let pr = get.pr.unwrap_or(info.pr);
         check_quorum("r", r, 1, info.n)?;
         check_quorum("pr", pr, 0, info.n)?;
+        let seen = self.seen(&bucket, &get)?;
         let key = self.core.op_key();
         let deadline = self.core.deadline(get.timeout_ms);
         let core = &mut self.core;
@@ -187,7 +193,12 @@ impl Node {
                 StandIns::Never
             },
         };
-        if let Some(op) = ReadOp::client(core, key, origin, bucket, quorum, place, deadline) {
+        let wanted = Wanted {
+            bucket,
+            quorum,
+            seen,
+        };
+        if let Some(op) = ReadOp::client(core, key, origin, wanted, place, deadline) {
             self.run(key, Operation::Read(Box::new(op)));
         }
         Ok(())
@@ -331,15 +342,33 @@ impl Node {
     }
 
     fn context(&self, bucket: &Bucket, write: &WriteRequest) -> Result<Context, ErrorBody> {
-        let Some(sealed) = &write.context else {
-            return Ok(Context::default());
-        };
+        let sealed = write.context.as_ref();
+        let opened = sealed.map(|sealed| self.open(bucket, &write.key, sealed));
+        Ok(opened.transpose()?.unwrap_or_default())
+    }
+
+    /// What a reader has seen of its key.
+    fn seen(&self, bucket: &Bucket, get: &GetRequest) -> Result<Clock, ErrorBody> {
+        if SEEN_MAX < get.seen.len() {
+            let count = get.seen.len();
+            return Err(invalid(format!(
+                "a get brings at most {SEEN_MAX} contexts, not {count}"
+            )));
+        }
+        let mut seen = Clock::new();
+        for sealed in &get.seen {
+            seen.join(&self.open(bucket, &get.key, sealed)?.clock);
+        }
+        Ok(seen)
+    }
+
+    fn open(&self, bucket: &Bucket, key: &[u8], sealed: &[u8]) -> Result<Context, ErrorBody> {
         let core = &self.core;
         let opened = core
             .context_key
-            .open(core.cluster, bucket.id.0, &write.key, sealed);
+            .open(core.cluster, bucket.id.0, key, sealed);
         opened.map_err(|error| {
-            let key = Core::show_key(&write.key);
+            let key = Core::show_key(key);
             let message = format!("bad context for key {key}: {error}; read the key again");
             ErrorBody::new(ErrorCode::BadContext, message)
         })

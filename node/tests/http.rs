@@ -308,3 +308,53 @@ fn the_dashboard_comes_from_the_binary_and_runs_nothing_else() {
         assert_eq!(web.get(path, &[]).status, 200, "{path}");
     }
 }
+
+#[test]
+fn each_operation_of_a_batch_has_its_own_outcome() {
+    let dev = Dev::start();
+    let web = Web::of(&dev, 1);
+    let ask = |operations: Value| {
+        let body = json!({ "operations": operations }).to_string();
+        let answer = web.post("/kv/_batch", body.as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["results"].as_array().unwrap().clone()
+    };
+    let results = ask(json!([
+        { "op": "put", "bucket": "default", "key": "a", "value": "1", "op_id": "07".repeat(16) },
+        { "op": "put", "bucket": "default", "key_base64": "//8=", "value_base64": "AP8=" },
+        { "op": "put", "bucket": "nowhere", "key": "a", "value": "1" },
+        { "op": "put", "bucket": "default", "value": "1" },
+        { "op": "get", "bucket": "default", "key": "absent" },
+    ]));
+    let statuses: Vec<_> = results.iter().map(|one| one["status"].clone()).collect();
+    assert_eq!(statuses, [200, 200, 404, 400, 404]);
+    assert_eq!(results[0]["op_id"], "07".repeat(16));
+    assert_eq!(results[1]["op_id"].as_str().unwrap().len(), 32);
+    assert_eq!(results[2]["error"]["code"], "unknown_bucket");
+    let context = results[0]["context"].clone();
+    let results = ask(json!([
+        { "op": "get", "bucket": "default", "key": "a" },
+        { "op": "get", "bucket": "default", "key_base64": "//8=" },
+        // The same operation once more changes nothing.
+        { "op": "put", "bucket": "default", "key": "a", "value": "1", "op_id": "07".repeat(16) },
+    ]));
+    assert_eq!(results[0]["siblings"][0]["value"], "1");
+    assert_eq!(results[1]["siblings"][0]["value_base64"], "AP8=");
+    assert_eq!(results[2]["status"], 200);
+    let results = ask(json!([
+        { "op": "delete", "bucket": "default", "key": "a", "context": context },
+    ]));
+    assert_eq!(results[0]["status"], 200);
+    assert_eq!(web.get("/kv/default/a", &[]).status, 404);
+
+    let many = |count: usize| {
+        let get = json!({ "op": "get", "bucket": "default", "key": "a" });
+        let body = json!({ "operations": vec![get; count] }).to_string();
+        web.post("/kv/_batch", body.as_bytes())
+    };
+    assert_eq!(many(1000).json()["results"].as_array().unwrap().len(), 1000);
+    assert_eq!(many(1001).status, 400);
+    assert_eq!(web.post("/kv/_batch", b"{").status, 400);
+    let body = br#"{"operations":[]}"#;
+    assert_eq!(web.without_token().post("/kv/_batch", body).status, 401);
+}

@@ -200,6 +200,7 @@ impl World {
                 Ok(self.seen(&listing, Some(&reply.context)))
             }
             (Call::Read(read), Response::Got(reply)) => {
+                self.judge_cover(attempt, reply)?;
                 let listing = self.listing(read.key, response)?;
                 let seen = self.seen(&listing, reply.context.as_ref());
                 let primaries = reply.answered - reply.stand_ins;

@@ -21,6 +21,7 @@ pub mod judge;
 pub mod kept;
 pub mod knobs;
 pub mod layout;
+mod manners;
 pub mod nemesis;
 pub mod net;
 pub mod operator;

@@ -207,6 +207,10 @@ pub struct WorkloadOptions {
     pub mortal: u32,
     /// The longest time such a value has.
     pub ttl_max_ms: u64,
+    /// Gets that bring along what their client has seen of the key, per million.
+    pub sessions: u32,
+    /// Requests that are taken back before they can be answered, or just after, per million.
+    pub fickle: u32,
     /// Budget of a request.
     pub timeout: Duration,
 }
@@ -335,6 +339,9 @@ impl Options {
         options.lww = rng.chance(120_000);
         options.workload.mortal = *rng.pick(&[0, 0, 0, 20_000, 300_000]);
         options.workload.ttl_max_ms = *rng.pick(&[10, 1_000, 10_000]);
+        let mut rng = Rng::new(seed, 0x0916);
+        options.workload.sessions = *rng.pick(&[0, 100_000, 900_000]);
+        options.workload.fickle = *rng.pick(&[0, 0, 10_000, 200_000]);
         options
     }
 
@@ -573,6 +580,8 @@ fn workload(rng: &mut Rng, w_min: u8) -> WorkloadOptions {
         primary: 0,
         mortal: 0,
         ttl_max_ms: 10_000,
+        sessions: 0,
+        fickle: 0,
     }
 }
 

@@ -45,6 +45,8 @@ pub enum Input {
     Completion(Completion),
     /// The time it asked for has come.
     Timeout,
+    /// A client takes back the attempt of this number.
+    TakeBack(u64),
 }
 
 /// A request that waits for its answer.

@@ -183,6 +183,24 @@ impl Story {
         self.hear(serial)
     }
 
+    /// A get of a reader that has seen this, and its answer.
+    pub fn get_within(&mut self, node: usize, key: u32, r: u8, seen: &Seen) -> Answer {
+        let world = &mut self.world;
+        let read = world.session.read(key, r, world.now);
+        let attempt = world.workload.get(0, read, Some(r));
+        let mut attempt = world.workload.having_seen(attempt, seen);
+        attempt.target = node;
+        let serial = attempt.serial;
+        world.send_request(attempt);
+        self.hear(serial)
+    }
+
+    /// A node hears at once that an attempt is taken back.
+    pub fn take_back(&mut self, node: usize, serial: u64) {
+        self.world.take_back(node, serial);
+        self.check();
+    }
+
     /// Waits for what the client hears of an attempt.
     ///
     /// # Panics

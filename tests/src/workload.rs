@@ -90,12 +90,16 @@ pub struct WorkCounts {
     pub hasty: u64,
     /// Writes of values about as large as a value may be.
     pub huge: u64,
+    /// Gets that brought along what was seen.
+    pub sessions: u64,
+    /// Requests taken back.
+    pub taken_back: u64,
 }
 
 impl WorkCounts {
     /// What clients did wrong or in a hurry, by name.
     #[must_use]
-    pub const fn faults(&self) -> [(&'static str, u64); 7] {
+    pub const fn faults(&self) -> [(&'static str, u64); 9] {
         [
             ("elsewhere", self.elsewhere),
             ("impatient", self.impatient),
@@ -104,6 +108,8 @@ impl WorkCounts {
             ("forged", self.forged),
             ("hasty", self.hasty),
             ("huge", self.huge),
+            ("sessions", self.sessions),
+            ("taken_back", self.taken_back),
         ]
     }
 }
@@ -125,6 +131,8 @@ pub struct Workload {
     aim: Option<u32>,
     /// What writes demand of their quorums comes from a stream of its own.
     demands: Rng,
+    /// For what was not always drawn.
+    manners: Rng,
     /// For the summary.
     pub counts: WorkCounts,
 }
@@ -155,6 +163,7 @@ impl Workload {
             serial: 0,
             rng: Rng::new(options.seed, 0x3042),
             demands: Rng::new(options.seed, 0x3048),
+            manners: Rng::new(options.seed, 0x3053),
             counts: WorkCounts::default(),
         }
     }
@@ -183,6 +192,7 @@ impl Workload {
         self.options.reuse = 0;
         self.options.forged = 0;
         self.options.huge = 0;
+        self.options.fickle = 0;
     }
 
     /// How long a client waits before it gives up.
@@ -204,11 +214,47 @@ impl Workload {
                 None
             };
             let read = session.read(key, r.unwrap_or(R_DEFAULT), now);
-            return self.get(client, read, r);
+            let attempt = self.get(client, read, r);
+            return self.within_session(attempt);
         }
         let op = self.some_write(now, client, key, session);
         let op = history.push(op);
         self.write(client, op, history)
+    }
+
+    /// Now and then a get brings along what its client has seen.
+    fn within_session(&mut self, attempt: Attempt) -> Attempt {
+        let Call::Read(read) = &attempt.call else {
+            return attempt;
+        };
+        if self.options.sessions == 0 || !self.manners.chance(self.options.sessions) {
+            return attempt;
+        }
+        match self.contexts[attempt.client].get(&read.key).cloned() {
+            Some(seen) => self.having_seen(attempt, &seen),
+            None => attempt,
+        }
+    }
+
+    /// The same get by a reader that has seen this.
+    pub fn having_seen(&mut self, mut attempt: Attempt, seen: &Seen) -> Attempt {
+        if let Request::Get(get) = &mut attempt.request {
+            get.seen = vec![seen.context.clone()];
+            self.counts.sessions += 1;
+            self.waiting.insert(attempt.serial, attempt.clone());
+        }
+        attempt
+    }
+
+    /// After what time a client takes an attempt back, if it does.
+    pub fn take_back_after(&mut self, attempt: &Attempt) -> Option<u64> {
+        let may = matches!(attempt.call, Call::Read(_) | Call::Write(_));
+        if self.options.fickle == 0 || !may || !self.manners.chance(self.options.fickle) {
+            return None;
+        }
+        self.counts.taken_back += 1;
+        let longest = *self.manners.pick(&[1, 4, 32]);
+        Some(self.manners.below(longest * 1_000_000))
     }
 
     fn some_key(&mut self) -> u32 {
@@ -353,6 +399,7 @@ impl Workload {
             key: self.key(read.key),
             r,
             pr: None,
+            seen: Vec::new(),
             timeout_ms,
         });
         let target = self.rng.index(self.nodes);

@@ -74,6 +74,8 @@ pub enum Event {
     Audit,
     /// An operator does something about the ring.
     Operator,
+    /// A node hears that a client takes an attempt back.
+    TakeBack(usize, u64),
 }
 
 /// A message on its way.
@@ -260,6 +262,7 @@ impl World {
                 }
             }
             Event::Operator => self.operate(),
+            Event::TakeBack(node, serial) => self.take_back(node, serial),
             Event::Strike => self.strike(),
             Event::Fault(fault) => {
                 if self.faulty {
@@ -393,6 +396,7 @@ impl World {
                 format_args!("client {client} -> {name}: {serial} {request:?}"),
             );
         }
+        self.plan_take_back(&attempt);
         let gives_up = self.now + self.workload.patience();
         self.agenda
             .plan(gives_up, Event::Hear(attempt.serial, Heard::Silence));
@@ -438,7 +442,7 @@ impl World {
     }
 
     /// Hands an input to a node, or keeps it while the node stands still.
-    fn feed(&mut self, node: usize, input: Input) {
+    pub(crate) fn feed(&mut self, node: usize, input: Input) {
         let process = &mut self.processes[node];
         if process.machine.is_none() {
             return;
@@ -455,11 +459,19 @@ impl World {
             }
             *left -= 1;
         }
+        let taken_back = match &input {
+            Input::TakeBack(serial) => self.requests_of(node, *serial),
+            Input::Request(_) | Input::Message(..) | Input::Completion(_) | Input::Timeout => {
+                BTreeSet::new()
+            }
+        };
+        let process = &mut self.processes[node];
         let moment = process.clock.moment(self.now);
         let Some(machine) = &mut process.machine else {
             return;
         };
         match input {
+            Input::TakeBack(_) => machine.handle_cancel(moment, &taken_back),
             Input::Request(attempt) => {
                 process.requests += 1;
                 let id = process.requests;

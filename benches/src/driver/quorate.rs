@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use quorate_client::{
-    Client, Context, Profile, ReadError,
+    Client, Context, Options, Profile, ReadError, Routing,
     wire::{BucketOptions, ErrorBody, ErrorCode},
 };
 
@@ -24,10 +24,18 @@ pub(crate) struct Quorate {
 
 impl Quorate {
     /// Connects, and makes the bucket if it is not there.
-    pub(crate) async fn connect(profile: &Path, run: &Run) -> Result<Self, ErrorBody> {
+    pub(crate) async fn connect(
+        profile: &Path,
+        run: &Run,
+        routing: Routing,
+    ) -> Result<Self, ErrorBody> {
         let profile = Profile::load(profile)
             .map_err(|error| ErrorBody::new(ErrorCode::InvalidArgument, error.to_string()))?;
-        let client = Client::connect(&profile)
+        let options = Options {
+            routing,
+            ..Options::default()
+        };
+        let client = Client::connect_with(&profile, &options)
             .await
             .map_err(|error| error.body())?;
         match client.bucket(&run.bucket).await {

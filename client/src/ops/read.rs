@@ -5,11 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    Client, Context,
+    Client, Context, Session,
     call::Effect,
     client::{context_of, unexpected},
     error::ReadError,
-    wire::{ExplainReply, ExplainRequest, GetReply, GetRequest, Request, Response, Version},
+    wire::{
+        ErrorBody, ErrorCode, ExplainReply, ExplainRequest, GetReply, GetRequest, Request,
+        Response, Version,
+    },
 };
 
 /// What a get found.
@@ -54,6 +57,7 @@ pub struct Get<'a> {
     client: &'a Client,
     request: GetRequest,
     timeout: Option<Duration>,
+    session: Option<&'a Session>,
 }
 
 impl<'a> Get<'a> {
@@ -67,7 +71,13 @@ impl<'a> Get<'a> {
             client,
             request,
             timeout: None,
+            session: None,
         }
+    }
+
+    pub(crate) const fn within(mut self, session: &'a Session) -> Self {
+        self.session = Some(session);
+        self
     }
 
     /// Replicas that must answer.
@@ -90,14 +100,40 @@ impl<'a> Get<'a> {
 
     /// Reads.
     pub async fn send(self) -> Result<Got, ReadError> {
-        let request = Request::Get(self.request);
-        let call = self.client.call(request, Effect::Read, self.timeout);
-        let response = call.await?;
-        let Response::Got(reply) = response else {
-            return Err(unexpected(&response).into());
+        let Some(session) = self.session else {
+            return ask(self.client, self.request, self.timeout).await;
         };
-        Ok(reply.into())
+        let (bucket, key) = (self.request.bucket.clone(), self.request.key.clone());
+        let sent = session.marks(&bucket, &key);
+        let seen = sent.iter().map(|mark| mark.context.as_bytes().clone());
+        let mut request = self.request;
+        request.seen = seen.collect();
+        let bad = |body: &ErrorBody| !sent.is_empty() && body.code == ErrorCode::BadContext;
+        let got = match ask(self.client, request.clone(), self.timeout).await {
+            Err(ReadError::Invalid(body)) if bad(&body) => {
+                // Of another bucket of this name, which is gone, and with it what was seen.
+                session.forget(&bucket, &key);
+                request.seen = Vec::new();
+                ask(self.client, request, self.timeout).await?
+            }
+            answer => answer?,
+        };
+        session.read((&bucket, &key), &sent, &got)?;
+        Ok(got)
     }
+}
+
+async fn ask(
+    client: &Client,
+    request: GetRequest,
+    timeout: Option<Duration>,
+) -> Result<Got, ReadError> {
+    let call = client.call(Request::Get(request), Effect::Read, timeout);
+    let response = call.await?;
+    let Response::Got(reply) = response else {
+        return Err(unexpected(&response).into());
+    };
+    Ok(reply.into())
 }
 
 /// An explain, not yet sent.

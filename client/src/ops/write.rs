@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    Client, Context, OpId,
+    Client, Context, OpId, Session,
     call::Effect,
     client::unexpected,
     error::WriteError,
-    wire::{Condition, Request, Response, Version, WriteReply, WriteRequest},
+    wire::{Condition, ErrorBody, ErrorCode, Request, Response, Version, WriteReply, WriteRequest},
 };
 
 /// A write that reached its quorum.
@@ -37,7 +37,10 @@ struct Write<'a> {
     client: &'a Client,
     request: WriteRequest,
     op_id: Option<OpId>,
+    /// The operation id was drawn for this call.
+    fresh: bool,
     timeout: Option<Duration>,
+    session: Option<&'a Session>,
 }
 
 impl<'a> Write<'a> {
@@ -52,7 +55,9 @@ impl<'a> Write<'a> {
             client,
             request,
             op_id: None,
+            fresh: false,
             timeout: None,
+            session: None,
         }
     }
 
@@ -64,8 +69,24 @@ impl<'a> Write<'a> {
     }
 
     async fn send(mut self) -> Result<Written, WriteError> {
+        let Some(session) = self.session else {
+            return self.ask().await;
+        };
+        let begun = session.begin(&self.request.bucket, &self.request.key);
+        let writing = begun.await.map_err(not_begun)?;
+        if self.request.context.is_none() && self.request.condition != Condition::IfAbsent {
+            let seen = writing.context.as_ref();
+            self.request.context = seen.map(|context| context.as_bytes().clone());
+        }
+        let sent = self.request.context.clone().map(Context::from_bytes);
+        let written = self.ask().await?;
+        writing.wrote(sent.as_ref(), &written);
+        Ok(written)
+    }
+
+    async fn ask(mut self) -> Result<Written, WriteError> {
         // An id from outside may have been used before, by a process that did not live to know.
-        self.request.retry = self.op_id.is_some();
+        self.request.retry |= self.op_id.is_some() && !self.fresh;
         let op_id = self.op_id.unwrap_or_else(|| self.client.op_id());
         self.request.op_id = op_id.to_bytes();
         let request = if self.request.value.is_some() {
@@ -80,6 +101,15 @@ impl<'a> Write<'a> {
         };
         Ok(written(reply, op_id))
     }
+}
+
+/// Nothing was sent.
+fn not_begun(error: ErrorBody) -> WriteError {
+    if error.code == ErrorCode::UnknownOutcome {
+        let message = format!("{}; nothing was applied", error.message);
+        return ErrorBody::new(ErrorCode::Unavailable, message).into();
+    }
+    error.into()
 }
 
 fn written(reply: WriteReply, op_id: OpId) -> Written {
@@ -109,6 +139,13 @@ impl<'a> Put<'a> {
         Self(Write::new(client, bucket, key, Some(value)))
     }
 
+    /// Under this id, which may have been used before or was drawn just now.
+    pub(crate) const fn named(mut self, id: OpId, used: bool) -> Self {
+        self.0.op_id = Some(id);
+        self.0.fresh = !used;
+        self
+    }
+
     /// How long the value lives; zero is for ever.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
@@ -126,7 +163,12 @@ impl<'a> Delete<'a> {
 /// The options of a write, for each of the two builders.
 macro_rules! write_options {
     ($builder:ident, $verb:literal) => {
-        impl $builder<'_> {
+        impl<'a> $builder<'a> {
+            pub(crate) const fn within(mut self, session: &'a Session) -> Self {
+                self.0.session = Some(session);
+                self
+            }
+
             /// Replace exactly what this context covers.
             pub fn context(mut self, context: &Context) -> Self {
                 self.0.request.context = Some(context.as_bytes().clone());

@@ -94,6 +94,23 @@ impl Request {
         }
     }
 
+    /// What it is called in traces, and the bucket it is about, if there is one.
+    #[must_use]
+    pub fn named(&self) -> (&'static str, &str) {
+        match self {
+            Self::Get(get) => ("get", &get.bucket[..]),
+            Self::Put(write) => ("put", &write.bucket[..]),
+            Self::Delete(write) => ("delete", &write.bucket[..]),
+            Self::Keys(keys) => ("keys", &keys.bucket[..]),
+            Self::Explain(explain) => ("explain", &explain.bucket[..]),
+            Self::Bucket(bucket) => ("bucket", &bucket.name[..]),
+            Self::Ring => ("ring", ""),
+            Self::Status => ("status", ""),
+            Self::Healing(healing) => ("healing", &healing.bucket[..]),
+            Self::RingChange(_) => ("ring_change", ""),
+        }
+    }
+
     /// Reads the request in a frame's body.
     pub fn decode(kind: u16, body: &[u8]) -> Result<Self, DecodeError> {
         Ok(match kind {

@@ -26,6 +26,8 @@ pub enum ErrorCode {
     Unavailable,
     /// A limit was met; nothing was applied.
     Overloaded,
+    /// No replica that can be reached has all that the reader has seen already.
+    Stale,
     /// A precondition failed.
     Conflict,
     /// A blind write to a key with too many siblings.
@@ -51,6 +53,7 @@ impl ErrorCode {
             Self::UnknownOutcome => "unknown_outcome",
             Self::Unavailable => "unavailable",
             Self::Overloaded => "overloaded",
+            Self::Stale => "stale",
             Self::Conflict => "conflict",
             Self::TooManySiblings => "too_many_siblings",
             Self::OpIdReused => "op_id_reused",
@@ -69,7 +72,7 @@ impl ErrorCode {
             | Self::NotAvailableYet => 2,
             Self::NotFound => 3,
             Self::UnknownOutcome => 4,
-            Self::Unavailable | Self::Overloaded => 5,
+            Self::Unavailable | Self::Overloaded | Self::Stale => 5,
             Self::Conflict | Self::TooManySiblings | Self::OpIdReused => 6,
             Self::Denied => 7,
             Self::Internal => 1,

@@ -45,6 +45,8 @@ pub mod kind {
     pub const HEALING: u16 = 23;
     /// [`Request::RingChange`](crate::wire::Request::RingChange).
     pub const RING_CHANGE: u16 = 31;
+    /// The answer to the request with this id is no longer wanted; nothing answers.
+    pub const CANCEL: u16 = 41;
     /// [`Response::Got`](crate::wire::Response::Got).
     pub const GOT: u16 = 101;
     /// [`Response::Written`](crate::wire::Response::Written).
@@ -201,6 +203,19 @@ fn append_body<T: Serialize + ?Sized>(
     };
     out[start..start + HEADER_BYTES].copy_from_slice(&header.encode());
     Ok(())
+}
+
+/// Appends the frame that takes back the request with this id: an empty map. Work on it that has
+/// not begun is dropped.
+pub fn append_cancel(out: &mut BytesMut, id: u64) {
+    let header = Header {
+        length: 1,
+        kind: kind::CANCEL,
+        flags: 0,
+        id,
+    };
+    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(&[0x80]);
 }
 
 /// `BytesMut` as a writer that grows.

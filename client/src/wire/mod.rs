@@ -13,6 +13,7 @@ pub mod hello;
 pub mod request;
 pub mod response;
 pub mod ring;
+pub mod session;
 
 pub use codec::{DecodeError, decode_body};
 pub use error::{ErrorBody, ErrorCode};
@@ -28,3 +29,4 @@ pub use response::{
     Response, RingReply, StatusReply, Version, WriteReply,
 };
 pub use ring::{PlanMove, PlanNode, PlanReply, RingAnswer, RingRequest, TransferRow};
+pub use session::{SeenKey, SessionToken};

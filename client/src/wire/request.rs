@@ -46,9 +46,16 @@ pub struct GetRequest {
     /// How many of those must be primaries; the bucket's `pr` if absent.
     #[serde(default)]
     pub pr: Option<u8>,
+    /// Contexts of this key that the reader has: the answer shows nothing older than any of them,
+    /// or is an error of code `stale`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<Bytes>,
     /// Milliseconds the client is still willing to wait.
     pub timeout_ms: u32,
 }
+
+/// Contexts that a get may bring.
+pub const SEEN_MAX: usize = 16;
 
 /// A precondition, checked before the write; advisory (two racing writers may both pass and then
 /// become siblings), but a refusal is certain.

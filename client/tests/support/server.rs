@@ -49,7 +49,13 @@ pub struct Node {
     pub address: SocketAddr,
     keys: EndpointKeys,
     pub connections: Arc<AtomicUsize>,
+    /// Requests that were taken back.
+    pub cancelled: Arc<AtomicUsize>,
+    lanes: Lanes,
 }
+
+/// Where answers go, and what is said without being asked.
+type Lanes = Arc<Mutex<Vec<tokio::sync::mpsc::Sender<Bytes>>>>;
 
 /// A cluster of such nodes, and a directory with a profile.
 pub struct Cluster {
@@ -72,6 +78,8 @@ impl Cluster {
                     address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
                     keys: EndpointKeys::random().unwrap(),
                     connections: Arc::default(),
+                    cancelled: Arc::default(),
+                    lanes: Arc::default(),
                 };
                 node.run(number, &authority, handler.clone(), ring.clone());
                 node
@@ -103,6 +111,24 @@ impl Cluster {
             ..Options::default()
         };
         Client::connect_with(&self.profile, &options).await.unwrap()
+    }
+
+    /// All requests that were taken back.
+    pub fn cancelled(&self) -> usize {
+        let all = self.nodes.iter();
+        all.map(|node| node.cancelled.load(Ordering::SeqCst)).sum()
+    }
+
+    /// A node tells everyone who is connected to it a ring.
+    pub fn tell_ring(&self, number: usize, ring: &Ring) {
+        let response = Response::Ring(RingReply {
+            ring: ring.to_bytes().into(),
+            state: "stable".to_owned(),
+        });
+        for lane in self.nodes[number].lanes.lock().unwrap().iter() {
+            // One that is gone does not mind.
+            drop(lane.try_send(encode(&response, 0)));
+        }
     }
 
     /// As kill -9 would: nothing is said to anyone.
@@ -180,26 +206,38 @@ impl Node {
         };
         self.address = endpoint.local_addr().unwrap();
         let connections = self.connections.clone();
+        let (cancelled, lanes) = (self.cancelled.clone(), self.lanes.clone());
         runtime.spawn(async move {
             while let Some(incoming) = endpoint.accept().await {
                 let Ok(connection) = incoming.await else {
                     continue;
                 };
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (handler, ring) = (handler.clone(), ring.clone());
-                tokio::spawn(serve(connection, number, handler, ring));
+                let served = Served {
+                    number,
+                    handler: handler.clone(),
+                    ring: ring.clone(),
+                    cancelled: cancelled.clone(),
+                    lanes: lanes.clone(),
+                };
+                tokio::spawn(serve(connection, served));
             }
         });
         self.runtime = Some(runtime);
     }
 }
 
-async fn serve(
-    connection: Connection,
+/// What one connection needs.
+struct Served {
     number: usize,
     handler: Handler,
     ring: Arc<OnceLock<Ring>>,
-) -> Option<()> {
+    cancelled: Arc<AtomicUsize>,
+    lanes: Lanes,
+}
+
+async fn serve(connection: Connection, served: Served) -> Option<()> {
+    let number = served.number;
     tls::peer_identity(&connection).unwrap();
     let (mut send, mut receive) = connection.accept_bi().await.ok()?;
     let (queue, mut queued) = tokio::sync::mpsc::channel::<Bytes>(10_000);
@@ -209,11 +247,12 @@ async fn serve(
         }
         Some(())
     });
+    served.lanes.lock().unwrap().push(queue.clone());
     let mut reader = FrameReader::new();
     loop {
         while let Some(frame) = reader.next_frame().unwrap() {
             let id = frame.id;
-            match react(&frame, number, &handler, &ring) {
+            match react(&frame, &served) {
                 Reaction::Answer(response) => queue.send(encode(&response, id)).await.ok()?,
                 Reaction::Late(pause, response) => {
                     let queue = queue.clone();
@@ -242,7 +281,11 @@ async fn serve(
     }
 }
 
-fn react(frame: &Frame, number: usize, handler: &Handler, ring: &OnceLock<Ring>) -> Reaction {
+fn react(frame: &Frame, served: &Served) -> Reaction {
+    if frame.kind == kind::CANCEL {
+        served.cancelled.fetch_add(1, Ordering::SeqCst);
+        return Reaction::Silence;
+    }
     if frame.kind == kind::HELLO {
         let hello: Hello = decode_body(&frame.body).unwrap();
         hello.agree(CLUSTER).unwrap();
@@ -250,10 +293,10 @@ fn react(frame: &Frame, number: usize, handler: &Handler, ring: &OnceLock<Ring>)
     }
     match Request::decode(frame.kind, &frame.body).unwrap() {
         Request::Ring => Reaction::Answer(Response::Ring(RingReply {
-            ring: ring.get().unwrap().to_bytes().into(),
+            ring: served.ring.get().unwrap().to_bytes().into(),
             state: "stable".to_owned(),
         })),
-        request => handler(number, &request),
+        request => (served.handler)(served.number, &request),
     }
 }
 

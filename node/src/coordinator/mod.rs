@@ -25,7 +25,7 @@ use quorate_gossip::Instant;
 use quorate_ring::NodeId;
 
 use crate::{
-    core::{Core, Notice},
+    core::{Core, Notice, Origin},
     message::{Message, ReplicaState, Verdict},
     replica::OpKey,
 };
@@ -148,6 +148,44 @@ impl Operation {
             Self::Pull(op) => op.timeout(core),
             Self::Push(op) => op.timeout(core),
             Self::Hand(op) => op.timeout(core),
+        }
+    }
+
+    /// Who waits for its answer, if that may be given up.
+    pub(crate) const fn origin(&self) -> Option<Origin> {
+        match self {
+            Self::Write(op) => Some(op.origin()),
+            Self::Read(op) => op.origin(),
+            Self::Forward(_)
+            | Self::Scan(_)
+            | Self::Explain(_)
+            | Self::Status(_)
+            | Self::Healing(_)
+            | Self::Hints(_)
+            | Self::Catalogue(_)
+            | Self::Stage(_)
+            | Self::Pull(_)
+            | Self::Push(_)
+            | Self::Hand(_) => None,
+        }
+    }
+
+    /// Nobody waits for its answer any more.
+    pub(crate) fn give_up(&mut self, core: &mut Core) -> Flow {
+        match self {
+            Self::Write(op) => op.give_up(core),
+            Self::Read(op) => op.give_up(core),
+            Self::Forward(_)
+            | Self::Scan(_)
+            | Self::Explain(_)
+            | Self::Status(_)
+            | Self::Healing(_)
+            | Self::Hints(_)
+            | Self::Catalogue(_)
+            | Self::Stage(_)
+            | Self::Pull(_)
+            | Self::Push(_)
+            | Self::Hand(_) => self.wait(),
         }
     }
 

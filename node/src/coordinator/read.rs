@@ -19,7 +19,7 @@ use quorate_ring::NodeId;
 use super::{Answer, Flow, write::version};
 use crate::{
     bucket::Bucket,
-    causality::Container,
+    causality::{Clock, Container},
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
     healing::{hints::message::HintMessage, message::Place},
@@ -28,12 +28,23 @@ use crate::{
     store::format::{self, Record},
 };
 
+/// What a client wants to know.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) bucket: Bucket,
+    pub(crate) quorum: Quorum,
+    /// What the client has seen of the key already.
+    pub(crate) seen: Clock,
+}
+
 /// Who wants to know.
 #[derive(Debug)]
 enum Reader {
     Client {
         origin: Origin,
         bucket: Bucket,
+        /// What the answer has to cover.
+        seen: Clock,
     },
     /// Another operation of this node.
     Inner(OpKey),
@@ -116,12 +127,20 @@ impl ReadOp {
         core: &mut Core,
         key: OpKey,
         origin: Origin,
-        bucket: Bucket,
-        quorum: Quorum,
+        wanted: Wanted,
         place: (Address, Vec<NodeId>),
         deadline: Instant,
     ) -> Option<Self> {
-        let reader = Reader::Client { origin, bucket };
+        let Wanted {
+            bucket,
+            quorum,
+            seen,
+        } = wanted;
+        let reader = Reader::Client {
+            origin,
+            bucket,
+            seen,
+        };
         let op = Self::begin(core, key, reader, place, quorum, deadline);
         op.map_err(|replicas| {
             let error = core.unavailable("r", quorum.all.max(quorum.primaries), &replicas);
@@ -454,6 +473,9 @@ impl ReadOp {
             }
             return self.wait();
         }
+        if let Some(flow) = self.look_further(core) {
+            return flow;
+        }
         if let Some(agreed) = self.agreed() {
             return self.end(core, Ok(&agreed.record.container));
         }
@@ -471,6 +493,69 @@ impl ReadOp {
             }
         }
         self.mend(core, merged)
+    }
+
+    /// What the reader has seen of the key already; nothing unless it is a client.
+    const fn seen(&self) -> Option<&Clock> {
+        match &self.reader {
+            Reader::Client { seen, .. } => Some(seen),
+            Reader::Inner(_) | Reader::Recovery => None,
+        }
+    }
+
+    /// A quorum has answered, but with less than the reader has seen: all other replicas are asked
+    /// as well. What none of them has is not there to be shown; a key that nobody knows of at all
+    /// is, and the reader may make of that what it can. None if there is nothing to look for.
+    fn look_further(&mut self, core: &mut Core) -> Option<Flow> {
+        let seen = self.seen().filter(|seen| !seen.is_empty())?;
+        let mut found = Clock::new();
+        for stored in self.asked.values().filter_map(Asked::stored) {
+            found.join(stored.record.container.clock());
+        }
+        if found.dominates(seen) {
+            return None;
+        }
+        while self.ask_another(core) {}
+        let waiting = |asked: &Asked| matches!(asked, Asked::Waiting { .. });
+        if self.asked.values().any(waiting) {
+            return Some(self.wait());
+        }
+        if found.is_empty() && self.counted() == self.replicas.len() {
+            return None;
+        }
+        Some(self.stale(core))
+    }
+
+    fn stale(&self, core: &mut Core) -> Flow {
+        let silent = self.replicas.iter().copied();
+        let silent = silent.filter(|node| !self.has_answered(*node));
+        let message = format!(
+            "{} of {} replicas of key {} answered, and none has all that this session has seen \
+             (no answer from: {}). Try again when they are back",
+            self.counted(),
+            self.replicas.len(),
+            Core::show_key(&self.address.key),
+            core.names(silent).join(", "),
+        );
+        self.end(core, Err(ErrorBody::new(ErrorCode::Stale, message)))
+    }
+
+    fn has_answered(&self, node: NodeId) -> bool {
+        matches!(self.asked.get(&node), Some(Asked::Answered { .. }))
+    }
+
+    pub(crate) const fn origin(&self) -> Option<Origin> {
+        match &self.reader {
+            Reader::Client { origin, .. } => Some(*origin),
+            Reader::Inner(_) | Reader::Recovery => None,
+        }
+    }
+
+    /// Whoever asked does not wait any more.
+    pub(crate) fn give_up(&self, core: &mut Core) -> Flow {
+        core.replica.withdraw(&self.address, self.key);
+        let message = "given up by whoever asked for it";
+        self.end(core, Err(ErrorBody::new(ErrorCode::Unavailable, message)))
     }
 
     /// What all who answered hold, if it is the same to the byte and nobody doubts it.
@@ -619,6 +704,7 @@ impl ReadOp {
     pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
         let now = core.now.mono;
         if self.deadline <= now {
+            core.replica.withdraw(&self.address, self.key);
             return self.short(core);
         }
         if matches!(self.phase, Phase::Gathering) && self.hedge <= now {
@@ -651,6 +737,11 @@ impl ReadOp {
     }
 
     fn short(&mut self, core: &mut Core) -> Flow {
+        let gathering = matches!(self.phase, Phase::Gathering);
+        if gathering && self.needed() <= self.counted() {
+            // A quorum has answered: what is missing is what the reader has seen.
+            return self.stale(core);
+        }
         let good: Vec<NodeId> = self
             .asked
             .iter()
@@ -684,7 +775,7 @@ impl ReadOp {
                 };
                 core.notices.push_back((*parent, Notice::Read(outcome)));
             }
-            Reader::Client { origin, bucket } => {
+            Reader::Client { origin, bucket, .. } => {
                 let response = match result {
                     Ok(container) => Response::Got(self.reply(core, bucket, container)),
                     Err(error) => Response::Error(error),

@@ -199,9 +199,14 @@ impl WriteOp {
             precondition: plan.precondition.clone(),
         };
         let job = Job::Coordinate(Box::new(intent));
+        core.submit(self.key, &self.minted_at(), job);
+    }
+
+    /// Where this node's own copy goes: among its records, or among what it keeps for others.
+    fn minted_at(&self) -> Address {
         match self.plan.stand_in_for {
-            None => core.submit(self.key, &self.plan.address, job),
-            Some(owner) => core.submit(self.key, &self.plan.address.hint(owner), job),
+            None => self.plan.address.clone(),
+            Some(owner) => self.plan.address.hint(owner),
         }
     }
 
@@ -429,10 +434,36 @@ impl WriteOp {
         Flow::Over
     }
 
+    pub(crate) const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Whoever asked does not wait any more. What was minted goes on.
+    pub(crate) fn give_up(&self, core: &mut Core) -> Flow {
+        if self.withdraw(core) {
+            let message = "given up by whoever asked for it before it was begun";
+            return self.fail(core, ErrorBody::new(ErrorCode::Unavailable, message));
+        }
+        self.wait()
+    }
+
+    /// True if nothing has been minted, and now nothing will be.
+    fn withdraw(&self, core: &mut Core) -> bool {
+        match self.phase {
+            Phase::Asking => true,
+            Phase::Minting => core.replica.withdraw(&self.minted_at(), self.key),
+            Phase::Replicating { .. } => false,
+        }
+    }
+
     pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
         let now = core.now.mono;
         if self.plan.deadline <= now {
-            let error = self.late(core);
+            let error = if self.withdraw(core) {
+                self.not_begun()
+            } else {
+                self.late(core)
+            };
             return self.fail(core, error);
         }
         let due: Vec<NodeId> = self
@@ -455,29 +486,33 @@ impl WriteOp {
 
     fn late(&self, core: &Core) -> ErrorBody {
         let key = Core::show_key(&self.plan.address.key);
-        match self.phase {
-            Phase::Asking => ErrorBody::new(
-                ErrorCode::Unavailable,
-                format!("too few replicas of key {key} answered in time; nothing was applied"),
+        let silent = core.names(self.waiting.keys().copied());
+        let mut error = ErrorBody::new(
+            ErrorCode::UnknownOutcome,
+            format!(
+                "{} of {} replicas of key {key} confirmed in time, w={} needed (silent: {}). The \
+                 write may appear later. Retry with the same --op-id, or ask for fewer with --w",
+                self.stored.len() + self.hinted.len(),
+                self.plan.replicas.len(),
+                self.plan.w.max(self.plan.pw),
+                silent.join(", "),
             ),
+        );
+        error.stored_on = core.names(self.everywhere());
+        error
+    }
+
+    /// The time was up before anything was minted.
+    fn not_begun(&self) -> ErrorBody {
+        let key = Core::show_key(&self.plan.address.key);
+        let message = match self.phase {
+            Phase::Asking => format!("too few replicas of key {key} answered in time"),
             Phase::Minting | Phase::Replicating { .. } => {
-                let silent = core.names(self.waiting.keys().copied());
-                let mut error = ErrorBody::new(
-                    ErrorCode::UnknownOutcome,
-                    format!(
-                        "{} of {} replicas of key {key} confirmed in time, w={} needed (silent: \
-                         {}). The write may appear later. Retry with the same --op-id, or ask for \
-                         fewer with --w",
-                        self.stored.len() + self.hinted.len(),
-                        self.plan.replicas.len(),
-                        self.plan.w.max(self.plan.pw),
-                        silent.join(", "),
-                    ),
-                );
-                error.stored_on = core.names(self.everywhere());
-                error
+                format!("the time was up before this node came to key {key}")
             }
-        }
+        };
+        let message = format!("{message}; nothing was applied");
+        ErrorBody::new(ErrorCode::Unavailable, message)
     }
 
     fn refused(&self, refusal: &Refusal) -> ErrorBody {

@@ -255,7 +255,8 @@ impl Acceptor {
         connection.set_max_concurrent_bi_streams(VarInt::from_u32(CLIENT_STREAMS_MAX));
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(0));
         self.host.metrics.connected("client", 1);
-        self.spawn_client_lane(connection, &principal, send, frames);
+        let lane = self.spawn_client_lane(connection, &principal, send, frames);
+        self.host.clients.add(&lane);
         while let Ok((send, recv)) = connection.accept_bi().await {
             self.spawn_client_lane(connection, &principal, send, Frames::new(recv));
         }
@@ -269,7 +270,7 @@ impl Acceptor {
         principal: &Arc<Principal>,
         mut send: quinn::SendStream,
         mut requests: Frames,
-    ) {
+    ) -> Arc<Lane> {
         let lane = Arc::new(Lane::new(ANSWER_BYTES_MAX));
         lane.open();
         let writer = lane.clone();
@@ -285,23 +286,24 @@ impl Acceptor {
             }
             writer.close();
         });
-        let host = self.host.clone();
+        let (host, answers) = (self.host.clone(), lane.clone());
         let principal = principal.clone();
         let connection = connection.clone();
         self.tasks.spawn(async move {
             let mut frames = Vec::new();
             let ended = loop {
                 match requests.receive(&mut frames).await {
-                    Ok(true) => host.requests(&mut frames, &lane, &principal),
+                    Ok(true) => host.requests(&mut frames, &answers, &principal),
                     Ok(false) => break None,
                     Err(error) => break Some(error),
                 }
-                if ANSWER_BYTES_PAUSE < lane.backlog() {
-                    lane.drained(ANSWER_BYTES_PAUSE).await;
+                if ANSWER_BYTES_PAUSE < answers.backlog() {
+                    answers.drained(ANSWER_BYTES_PAUSE).await;
                 }
             };
             close_if_garbage(&connection, ended);
         });
+        lane
     }
 }
 

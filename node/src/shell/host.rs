@@ -8,7 +8,7 @@
 //! Decides nothing about requests; that is the node's.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -18,7 +18,7 @@ use std::{
 
 use quorate_client::{
     tls::{Alpn, Credentials, TlsError},
-    wire::{ErrorBody, ErrorCode, Frame, Hello, Request, Response},
+    wire::{ErrorBody, ErrorCode, Frame, Hello, Request, Response, frame::kind},
 };
 use quorate_gossip::{Instant, State};
 use quorate_ring::{Decree, Member, NodeId};
@@ -29,6 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    clients::Clients,
     clock::Clock,
     feed::Feed,
     lane::{Lane, Refused},
@@ -59,6 +60,7 @@ pub(super) struct Host {
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     pub(super) feed: Feed,
+    pub(super) clients: Clients,
     pub(super) cluster: u128,
     pub(super) name: String,
     disk_bytes: Arc<AtomicU64>,
@@ -88,8 +90,23 @@ struct Waiting {
 
 /// Where an answer goes.
 enum Asker {
-    Lane { lane: Arc<Lane>, frame: u64 },
+    Lane {
+        lane: Arc<Lane>,
+        frame: u64,
+    },
     Task(oneshot::Sender<Response>),
+    /// It has taken the request back.
+    Nobody,
+}
+
+impl Asker {
+    /// Whether it is one of these frames of this lane.
+    fn is_among(&self, of: &Arc<Lane>, frames: &BTreeMap<u64, usize>) -> bool {
+        match self {
+            Self::Lane { lane, frame } => Arc::ptr_eq(lane, of) && frames.contains_key(frame),
+            Self::Task(_) | Self::Nobody => false,
+        }
+    }
 }
 
 /// What a host is made of.
@@ -151,6 +168,7 @@ impl Host {
             clock: parts.clock,
             metrics: parts.metrics,
             feed: Feed::default(),
+            clients: Clients::default(),
             cluster: parts.cluster,
             name: parts.name,
             disk_bytes: parts.disk_bytes,
@@ -170,7 +188,13 @@ impl Host {
     pub(super) fn requests(&self, frames: &mut Vec<Frame>, lane: &Arc<Lane>, from: &Principal) {
         let mut inner = self.inner();
         let now = self.clock.now();
-        for frame in frames.drain(..) {
+        let taken_back = taken_back(frames);
+        for (at, frame) in frames.drain(..).enumerate() {
+            let later = taken_back.get(&frame.id).is_some_and(|last| at < *last);
+            if later || frame.kind == kind::CANCEL {
+                // Neither begun nor answered.
+                continue;
+            }
             let request = match Request::decode(frame.kind, &frame.body) {
                 Ok(request) => request,
                 Err(error) => {
@@ -192,6 +216,17 @@ impl Host {
             };
             inner.waiting.insert(id, waiting);
             inner.node.handle_request(now, RequestId(id), from, request);
+        }
+        if !taken_back.is_empty() {
+            let mut ids = BTreeSet::new();
+            for (id, waiting) in &mut inner.waiting {
+                if waiting.asker.is_among(lane, &taken_back) {
+                    waiting.asker = Asker::Nobody;
+                    ids.insert(RequestId(*id));
+                }
+            }
+            self.metrics.taken_back.inc_by(ids.len() as u64);
+            inner.node.handle_cancel(now, &ids);
         }
         self.drain(&mut inner);
     }
@@ -242,6 +277,7 @@ impl Host {
 
     /// Does everything the node wants done.
     fn drain(&self, inner: &mut Inner) {
+        let mut ring_changed = false;
         while let Some(output) = inner.node.poll_output() {
             match output {
                 Output::Send { to, class, message } => {
@@ -258,6 +294,7 @@ impl Host {
                             Asker::Lane { lane, frame } => answer(&lane, frame, &response),
                             // An error means that it has gone.
                             Asker::Task(task) => drop(task.send(response)),
+                            Asker::Nobody => {}
                         }
                     }
                 }
@@ -268,6 +305,7 @@ impl Host {
                     }
                 }
                 Output::Event(event) => {
+                    ring_changed |= matches!(event, Event::RingChanged { .. });
                     let name = |node| inner.node.name_of(node);
                     report(&event, &name, &self.metrics);
                     let wall_ms = || self.clock.now().wall_ms;
@@ -278,6 +316,9 @@ impl Host {
                     }
                 }
             }
+        }
+        if ring_changed {
+            self.clients.tell(&Response::Ring(inner.node.ring_reply()));
         }
         let next = inner.node.poll_timeout();
         if let Some(next) = next
@@ -450,6 +491,14 @@ impl Host {
         self.show_standing();
         process::text() + &self.metrics.encode(&snapshot)
     }
+}
+
+/// Where in a batch each request that is taken back in it is taken back.
+fn taken_back(frames: &[Frame]) -> BTreeMap<u64, usize> {
+    let cancels = (0_usize..)
+        .zip(frames)
+        .filter(|(_, frame)| frame.kind == kind::CANCEL);
+    cancels.map(|(at, frame)| (frame.id, at)).collect()
 }
 
 /// Frames an answer; one that is too large for a frame becomes an error.

@@ -61,7 +61,7 @@ impl Op {
 }
 
 /// Every outcome a request can have: fine, nothing there, or the error's code.
-const OUTCOMES: [&str; 14] = [
+const OUTCOMES: [&str; 15] = [
     "ok",
     "not_found",
     "invalid_argument",
@@ -70,6 +70,7 @@ const OUTCOMES: [&str; 14] = [
     "not_available_yet",
     "unknown_outcome",
     "unavailable",
+    "stale",
     "overloaded",
     "conflict",
     "too_many_siblings",
@@ -126,6 +127,7 @@ pub(super) struct Metrics {
     pub(super) minted: Counter,
     pub(super) damaged: Counter,
     pub(super) undecodable: Counter,
+    pub(super) taken_back: Counter,
     pub(super) healing: Healing,
     pub(super) hints: Hints,
     answers: Answers,
@@ -202,6 +204,7 @@ impl Metrics {
                 "peer_messages_damaged",
                 "Records of peers that arrived damaged",
             ),
+            taken_back: counter("requests_taken_back", "Requests that clients gave up"),
             undecodable: counter("peer_messages_unknown", "Messages that made no sense"),
             refusals: family(&mut registry, "refusals", "Requests refused, by limit"),
             dropped: family(&mut registry, "peer_messages_dropped", "Not sent, by lane"),
@@ -358,6 +361,7 @@ mod tests {
     fn every_error_code_is_an_outcome() {
         for code in [
             ErrorCode::InvalidArgument,
+            ErrorCode::Stale,
             ErrorCode::OpIdReused,
             ErrorCode::Denied,
         ] {

@@ -21,6 +21,7 @@
 
 mod accept;
 mod boot;
+mod clients;
 mod clock;
 mod error;
 mod feed;

@@ -72,6 +72,10 @@ impl Web {
         self.ask("PUT", path, headers, body)
     }
 
+    pub(crate) fn post(&self, path: &str, body: &[u8]) -> Answer {
+        self.ask("POST", path, &[], body)
+    }
+
     pub(crate) fn delete(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.ask("DELETE", path, headers, b"")
     }

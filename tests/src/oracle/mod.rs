@@ -9,6 +9,7 @@ pub mod causality;
 pub mod conditional;
 pub mod contexts;
 pub mod convergence;
+pub mod covers;
 pub mod durability;
 pub mod expiry;
 pub mod hints;

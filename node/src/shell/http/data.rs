@@ -121,6 +121,7 @@ async fn read(
         key: target.key()?,
         r: query.r,
         pr: query.pr,
+        seen: Vec::new(),
         timeout_ms: patience(query.timeout.as_deref())?,
     });
     let wire::Response::Got(reply) = web.ask(request, principal).await? else {
@@ -155,6 +156,11 @@ fn single(version: &Version) -> Response {
 
 /// The same object as the command line's.
 fn as_json(status: StatusCode, bucket: &str, key: &[u8], reply: &GetReply) -> Response {
+    (status, axum::Json(found(bucket, key, reply))).into_response()
+}
+
+/// What a get has found, as the command line shows it.
+pub(super) fn found(bucket: &str, key: &[u8], reply: &GetReply) -> Value {
     let mut json = about(bucket, key);
     json["found"] = json!(!reply.siblings.is_empty());
     json["siblings"] = json!(versions(&reply.siblings));
@@ -162,7 +168,7 @@ fn as_json(status: StatusCode, bucket: &str, key: &[u8], reply: &GetReply) -> Re
     if let Some(context) = &reply.context {
         json["context"] = json!(Context::from_bytes(context.clone()).to_text());
     }
-    (status, axum::Json(json)).into_response()
+    json
 }
 
 fn multipart(versions: &[Version]) -> Response {

@@ -8,6 +8,7 @@
 //! gets them as any other client's. It is not encrypted: keep it on loopback, or behind a proxy.
 
 mod access;
+mod batch;
 mod change;
 mod cluster;
 mod data;
@@ -27,7 +28,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use quorate_client::wire;
 use tokio::sync::Semaphore;
@@ -83,6 +84,7 @@ impl Web {
             .route("/health/live", get(|| async { "live\n" }))
             .route("/health/ready", get(ready))
             .route("/metrics", get(metrics))
+            .route("/kv/_batch", post(batch::run).fallback(data::any))
             .route("/kv/{*path}", axum::routing::any(data::any))
             .route("/v1/status", get(cluster::status))
             .route("/v1/ring", get(cluster::ring))

@@ -69,14 +69,15 @@ impl Refusal {
     }
 }
 
-const fn status(code: ErrorCode) -> StatusCode {
+pub(super) const fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::InvalidArgument | ErrorCode::BadContext => StatusCode::BAD_REQUEST,
         ErrorCode::UnknownBucket | ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::NotAvailableYet => StatusCode::NOT_IMPLEMENTED,
-        ErrorCode::UnknownOutcome | ErrorCode::Unavailable | ErrorCode::Overloaded => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorCode::UnknownOutcome
+        | ErrorCode::Unavailable
+        | ErrorCode::Overloaded
+        | ErrorCode::Stale => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::Conflict | ErrorCode::TooManySiblings | ErrorCode::OpIdReused => {
             StatusCode::CONFLICT
         }

@@ -19,7 +19,7 @@ use quorate_client::{
     wire::{self, Condition, ErrorBody, ErrorCode, WriteReply, WriteRequest, frame},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
@@ -164,7 +164,7 @@ fn context(headers: &HeaderMap) -> Result<(Option<Bytes>, Condition), Refusal> {
 }
 
 /// Sets memory aside before anything of a body is read.
-fn reserve(web: &Web, length: Option<usize>) -> Result<OwnedSemaphorePermit, Refusal> {
+pub(super) fn reserve(web: &Web, length: Option<usize>) -> Result<OwnedSemaphorePermit, Refusal> {
     let bytes = length.unwrap_or(BODY_BYTES_MAX);
     if BODY_BYTES_MAX < bytes {
         return Err(too_long());
@@ -183,7 +183,7 @@ fn too_long() -> Refusal {
         .with(header::CONNECTION, "close")
 }
 
-async fn receive(body: Body) -> Result<Bytes, Refusal> {
+pub(super) async fn receive(body: Body) -> Result<Bytes, Refusal> {
     let whole = Limited::new(body, BODY_BYTES_MAX).collect();
     match timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -225,8 +225,17 @@ async fn send(
     Ok(written(&bucket, &key, reply, &op_id))
 }
 
-/// The same object as the command line's.
 fn written(bucket: &str, key: &[u8], reply: WriteReply, op_id: &str) -> Response {
+    let json = written_json(bucket, key, &reply, op_id);
+    let mut response = axum::Json(json).into_response();
+    let headers = response.headers_mut();
+    set_context(headers, reply.context);
+    set(headers, OP_ID, op_id);
+    response
+}
+
+/// The same object as the command line's.
+pub(super) fn written_json(bucket: &str, key: &[u8], reply: &WriteReply, op_id: &str) -> Value {
     let mut json = about(bucket, key);
     json["context"] = json!(Context::from_bytes(reply.context.clone()).to_text());
     json["durable_on"] = json!(reply.durable_on);
@@ -235,11 +244,7 @@ fn written(bucket: &str, key: &[u8], reply: WriteReply, op_id: &str) -> Response
     json["hinted"] = json!(reply.hinted);
     json["op_id"] = json!(op_id);
     json["siblings"] = json!(versions(&reply.siblings));
-    let mut response = axum::Json(json).into_response();
-    let headers = response.headers_mut();
-    set_context(headers, reply.context);
-    set(headers, OP_ID, op_id);
-    response
+    json
 }
 
 #[cfg(test)]
