@@ -6,6 +6,8 @@
 
 #[path = "cluster/dev.rs"]
 mod dev;
+#[path = "cluster/programs.rs"]
+mod programs;
 
 use std::{
     collections::BTreeMap,
