@@ -8,6 +8,8 @@
 mod dev;
 #[path = "cluster/handoff.rs"]
 mod handoff;
+#[path = "cluster/programs.rs"]
+mod programs;
 
 use std::{
     collections::BTreeMap,

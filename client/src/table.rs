@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     link::Link,
-    routing::{Candidate, Preference, is_good, pick},
+    routing::{Candidate, Health, Preference, is_good, pick},
 };
 
 /// Replicas of a key among which requests are spread: a bucket's usual n. In a bucket with more,
@@ -90,10 +90,10 @@ impl Table {
                 known.add(self.links().filter(fresh), true, dice.now);
             }
         }
-        if let Some(good) = known.good(preference, dice.word) {
-            return Some(good);
+        // The same nodes under other names: only if the ring's are of no use.
+        if known.candidates.iter().all(|one| one.health == Health::Down) {
+            known.add(seeds.iter().filter(fresh), false, dice.now);
         }
-        known.add(seeds.iter().filter(fresh), false, dice.now);
         let best = pick(&known.candidates, preference, dice.word)?;
         Some(known.links[best])
     }

@@ -8,7 +8,7 @@ use quorate_client::wire::{
     BucketInfo, BucketOptions, BucketRequest, Condition, DecodeError, ErrorBody, ErrorCode,
     ExplainReply, ExplainRequest, FrameReader, GetReply, GetRequest, HealingReply, HealingRequest,
     Hello, HelloReply, KeyItem, KeysReply, KeysRequest, NodeStatus, PairStatus, ReplicaReport,
-    Request, Response, RingReply, StatusReply, Version, WriteReply, WriteRequest, decode_body,
+    Request, Response, RingReply, SeenKey, SessionToken, StatusReply, Version, WriteReply, WriteRequest, decode_body,
     frame::{self, kind},
 };
 
@@ -118,6 +118,33 @@ fn requests_for_keys() -> Vec<(Request, &'static str)> {
              696d656f75745f6d73cd01f4",
         ),
     ]
+}
+
+#[test]
+fn a_request_is_taken_back_under_its_id() {
+    let bytes = frame_of(|out| frame::append_cancel(out, 1));
+    let golden = "0100000029000001010000000000000080";
+    assert_eq!(hex(&bytes), golden);
+}
+
+#[test]
+fn what_a_session_has_seen_has_these_bytes() {
+    let token = SessionToken {
+        keys: vec![SeenKey {
+            bucket: "b".to_owned(),
+            key: bytes("k"),
+            contexts: vec![bytes("c")],
+            settled: true,
+        }],
+    };
+    let bytes = frame_of(|out| token.append_to(out));
+    let golden = "0181a46b6579739184a66275636b6574a162a36b6579c4016ba8636f6e746578747391\
+                  c40163a7736574746c6564c3";
+    assert_eq!(hex(&bytes), golden);
+    assert_eq!(SessionToken::decode(&bytes), Some(token));
+    for cut in 0..bytes.len() {
+        assert_eq!(SessionToken::decode(&bytes[..cut]), None);
+    }
 }
 
 fn requests_for_buckets_and_nodes() -> Vec<(Request, &'static str)> {

@@ -64,6 +64,13 @@ pub struct NodeConfig {
     /// Members to join the cluster through, `HOST:PORT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub join: Vec<String>,
+    /// Ids of bearer tokens that are not accepted any more, as `quorate tls token` told them. Read
+    /// again at SIGHUP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked_tokens: Vec<String>,
+    /// Where this was read from, and is read from again at SIGHUP.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// Found a cluster if the data directory knows none. Only ever said on the command line: a file
     /// that says so would do it again for a directory that was lost.
     #[serde(skip)]
@@ -237,6 +244,11 @@ impl NodeConfig {
         }
         if self.cluster.replicas_max == 0 {
             problems.push("cluster.replicas_max must be at least 1".to_owned());
+        }
+        for id in &self.revoked_tokens {
+            if id.len() != 16 || !id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                problems.push(format!("revoked_tokens: {id:?} is not 16 hex digits"));
+            }
         }
         self.check_members(&mut problems);
         if problems.is_empty() {

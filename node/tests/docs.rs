@@ -76,6 +76,7 @@ fn encoded_again(frame: &Frame) -> Bytes {
             let reply: HelloReply = decode_body(&frame.body).unwrap();
             frame::append(&mut out, frame.kind, frame.id, &reply).unwrap();
         }
+        kind::CANCEL => frame::append_cancel(&mut out, frame.id),
         kind::PEER_FIRST..=kind::PEER_LAST => {
             let message = wire::decode_frame(frame).unwrap();
             wire::append(&message, &mut out).unwrap();

@@ -358,3 +358,42 @@ fn each_operation_of_a_batch_has_its_own_outcome() {
     let body = br#"{"operations":[]}"#;
     assert_eq!(web.without_token().post("/kv/_batch", body).status, 401);
 }
+
+#[test]
+fn a_token_is_taken_back_and_certificates_are_read_again_at_sighup() {
+    let dev = Dev::start();
+    let made = dev.ok(&["tls", "token", "--ca", "quorate-dev/ca", "--role", "write"]);
+    let (token, id) = (&made.json["token"], made.json["id"].as_str().unwrap());
+    let web = Web::of(&dev, 1);
+    let other = web.with_token(token.as_str().unwrap());
+    assert_eq!(other.put("/kv/default/k", b"v", &[]).status, 200);
+
+    let file = dev.path("node1/node.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let pid = std::fs::read_to_string(dev.path("node1/node.pid")).unwrap();
+    let hang_up = || {
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.args(["-HUP", pid.trim()]).status().unwrap().success());
+    };
+    let until = |what: &dyn Fn() -> bool| {
+        let limit = std::time::Instant::now() + std::time::Duration::from_mins(1);
+        while !what() {
+            assert!(std::time::Instant::now() < limit, "it does not happen");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    let log = || std::fs::read_to_string(dev.path("node1/node.log")).unwrap();
+    // What makes no sense changes nothing, and ends nothing.
+    std::fs::write(&file, format!("revoked_tokens = [\"x\"]\n{text}")).unwrap();
+    hang_up();
+    until(&|| log().contains("nothing was read again"));
+    assert_eq!(other.put("/kv/default/k", b"v", &[]).status, 200);
+
+    std::fs::write(&file, format!("revoked_tokens = [\"{id}\"]\n{text}")).unwrap();
+    hang_up();
+    until(&|| log().contains("were read again"));
+    let refused = other.put("/kv/default/k", b"v", &[]);
+    assert_eq!((refused.status, refused.code()), (401, "denied".to_owned()));
+    assert_eq!(web.get("/kv/default/k", &[]).status, 200);
+    assert_eq!(dev.ok(&["get", "default", "k"]).json["found"], true);
+}

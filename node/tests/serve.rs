@@ -10,6 +10,8 @@
 )]
 
 mod support;
+#[path = "serve/unasked.rs"]
+mod unasked;
 
 use std::{
     fs,

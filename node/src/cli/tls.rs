@@ -23,11 +23,11 @@ use serde_json::json;
 
 use super::{
     input::duration,
-    output::{Failure, Format, hex, line, rfc3339},
+    output::{Failure, Format, hex, line, note, rfc3339},
 };
 use crate::{
     message::{self, Principal},
-    shell::token::TokenKey,
+    shell::token::{TokenKey, token_id},
 };
 
 /// Make certificates.
@@ -132,12 +132,15 @@ impl Tls {
                 return match format {
                     Format::Json => {
                         let json = json!({
-                            "token": token, "role": role, "name": name,
+                            "token": token, "id": token_id(&token), "role": role, "name": name,
                             "expires": until.map(|until| rfc3339(until.as_secs() * 1_000)),
                         });
                         line(&json.to_string())
                     }
-                    Format::Table => line(&token),
+                    Format::Table => {
+                        note(&format!("id {}, for revoked_tokens in node.toml", token_id(&token)));
+                        line(&token)
+                    }
                 };
             }
         };

@@ -179,7 +179,8 @@ fn pace(config: &NodeConfig) -> quorate_gossip::Config {
     }
 }
 
-fn credentials(config: &NodeConfig) -> Result<Credentials, ServeError> {
+/// Its files, if they are this node's.
+pub(super) fn credentials(config: &NodeConfig) -> Result<Credentials, ServeError> {
     let credentials = Credentials::load(&config.tls.ca, &config.tls.cert, &config.tls.key)?;
     let identity = credentials.identity();
     if identity.role != quorate_client::tls::Role::Node || identity.name != config.name {

@@ -124,17 +124,23 @@ pub(super) struct Parts {
 
 /// What links are made of.
 pub(super) struct Dialler {
-    pub(super) credentials: Arc<Credentials>,
+    pub(super) credentials: Mutex<Arc<Credentials>>,
     pub(super) hello: Hello,
     /// To whoever runs them.
     pub(super) links: mpsc::UnboundedSender<Arc<Link>>,
 }
 
 impl Dialler {
+    fn credentials(&self) -> Arc<Credentials> {
+        let credentials = self.credentials.lock();
+        credentials.expect("a panic ends the process").clone()
+    }
+
     fn link(&self, member: &Member) -> Result<Link, TlsError> {
         let (name, address) = (member.name.clone(), member.address.clone());
-        let dial = self.credentials.client_config(Alpn::Peer, Some(&name))?;
-        let cluster = self.credentials.identity().cluster;
+        let credentials = self.credentials();
+        let dial = credentials.client_config(Alpn::Peer, Some(&name))?;
+        let cluster = credentials.identity().cluster;
         Ok(Link::new(name, address, dial, self.hello.clone(), cluster))
     }
 }
@@ -346,6 +352,17 @@ impl Host {
             }
             Err(error) => tracing::error!(node = member.name, %error, "no link can be made"),
         }
+    }
+
+    /// Dials with these from now on.
+    pub(super) fn renew(&self, credentials: Arc<Credentials>) -> Result<(), TlsError> {
+        let inner = self.inner();
+        for link in inner.links.values() {
+            link.renew(|name| credentials.client_config(Alpn::Peer, Some(name)))?;
+        }
+        let mut known = self.dialler.credentials.lock().expect("a panic ends the process");
+        *known = credentials;
+        Ok(())
     }
 
     /// The way to a node.

@@ -13,7 +13,11 @@ use std::{
 
 use bytes::Bytes;
 use quinn::{Connection, Endpoint};
-use quorate_client::{tls::SERVER_NAME, transport::close, wire::Hello};
+use quorate_client::{
+    tls::{SERVER_NAME, TlsError},
+    transport::close,
+    wire::Hello,
+};
 use quorate_ring::Member;
 use tokio::{
     net::lookup_host,
@@ -50,7 +54,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Link {
     name: String,
     address: String,
-    config: quinn::ClientConfig,
+    config: Mutex<quinn::ClientConfig>,
     hello: Hello,
     cluster: u128,
     control: Lane,
@@ -90,7 +94,7 @@ impl Link {
         Self {
             name,
             address,
-            config,
+            config: Mutex::new(config),
             hello,
             cluster,
             control: Lane::new(CONTROL_BYTES_MAX),
@@ -105,6 +109,21 @@ impl Link {
     /// True if it leads to that node where it is now.
     pub(super) fn leads_to_member(&self, member: &Member) -> bool {
         self.name == member.name && self.address == member.address
+    }
+
+    /// Dials with other certificates from now on; a connection that exists stays.
+    pub(super) fn renew(
+        &self,
+        config: impl FnOnce(&str) -> Result<quinn::ClientConfig, TlsError>,
+    ) -> Result<(), TlsError> {
+        let config = config(&self.name)?;
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    fn config(&self) -> quinn::ClientConfig {
+        let config = self.config.lock();
+        config.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends it for good.
@@ -240,7 +259,7 @@ impl Link {
     ) -> Result<(Connection, (quinn::SendStream, Frames)), DialError> {
         let address = self.resolve().await?;
         let dialled = async {
-            let connecting = endpoint.connect_with(self.config.clone(), address, SERVER_NAME)?;
+            let connecting = endpoint.connect_with(self.config(), address, SERVER_NAME)?;
             let connection = connecting.await?;
             let (mut send, recv) = connection.open_bi().await?;
             let mut frames = Frames::new(recv);

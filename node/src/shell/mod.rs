@@ -33,6 +33,7 @@ mod lane;
 mod link;
 mod metrics;
 mod process;
+mod reload;
 mod report;
 mod store_thread;
 pub(crate) mod telemetry;
@@ -70,6 +71,7 @@ use self::{
     join::Asker,
     link::Link,
     metrics::Metrics,
+    reload::{Reload, Revoked},
     store_thread::{StoreJoin, StoreThread},
     token::TokenKey,
 };
@@ -144,10 +146,12 @@ pub fn load_config(path: &Path) -> Result<NodeConfig, LoadError> {
         source,
     })?;
     let dir = path.parent().unwrap_or_else(|| Path::new(""));
-    NodeConfig::parse(&text, dir).map_err(|source| LoadError::Parse {
+    let parsed = NodeConfig::parse(&text, dir).map_err(|source| LoadError::Parse {
         path: path.to_owned(),
         source,
-    })
+    });
+    let file = Some(path.to_owned());
+    parsed.map(|config| NodeConfig { file, ..config })
 }
 
 /// Runs a node as this process: logs to standard error (decisions too if `verbose`), ends at
@@ -225,6 +229,7 @@ struct Server {
     endpoint: Endpoint,
     http: tokio::net::TcpListener,
     tokens: TokenKey,
+    revoked: Revoked,
     links: mpsc::UnboundedReceiver<Arc<Link>>,
     asker: Option<Asker>,
     me: NodeId,
@@ -242,10 +247,20 @@ async fn live(
     let server = assemble(config, booted, sockets, clock)?;
     let (host, endpoint) = (server.host.clone(), server.endpoint.clone());
     let tasks = TaskTracker::new();
+    let ended = CancellationToken::new();
     if process == Process::Own {
         tasks.spawn(signals(stop.clone()));
+        if let Some(file) = config.file.clone() {
+            let reload = Reload {
+                file,
+                name: config.name.clone(),
+                host: host.clone(),
+                endpoint: endpoint.clone(),
+                revoked: server.revoked.clone(),
+            };
+            tasks.spawn(reload.run(ended.clone()));
+        }
     }
-    let ended = CancellationToken::new();
     let (completing, thread) = server.spawn(&tasks, stop, &ended);
     tracing::info!(
         name = config.name,
@@ -288,7 +303,7 @@ fn assemble(
     let (links, made) = mpsc::unbounded_channel();
     let dialler = Dialler {
         hello: Hello::new(cluster, &config.name, booted.ring.epoch().get()),
-        credentials: booted.credentials,
+        credentials: booted.credentials.into(),
         links,
     };
     let metrics = Metrics::new(&config.name);
@@ -314,6 +329,7 @@ fn assemble(
         endpoint,
         http,
         tokens: booted.tokens,
+        revoked: Revoked::new(&config.revoked_tokens),
         links: made,
         asker: booted.asker,
         me: booted.me,
@@ -349,7 +365,8 @@ impl Server {
             handshakes: Arc::new(AtomicUsize::new(0)),
         };
         tasks.spawn(acceptor.run(self.endpoint));
-        let web = Web::new(host.clone(), self.tokens, tasks.clone(), ended.clone());
+        let tokens = (self.tokens, self.revoked);
+        let web = Web::new(host.clone(), tokens, tasks.clone(), ended.clone());
         tasks.spawn(web.serve(self.http));
         tasks.spawn(disk_bytes_ticker(host.clone(), ended.clone()));
         let (timing, ended) = (host.clone(), ended.clone());

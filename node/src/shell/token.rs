@@ -2,8 +2,8 @@
 //!
 //! A token is a name, a role and perhaps an end, authenticated with a key that every node derives
 //! from the cluster's secret. So all nodes accept it without having heard of it, and nothing is
-//! stored. That also means that a single one cannot be taken back: give it an end, or change the
-//! cluster's secret.
+//! stored. That also means that every node has to be told which ones are taken back
+//! (`revoked_tokens` in node.toml, by id); give them an end, so that the list can be short.
 
 use std::path::Path;
 
@@ -20,6 +20,12 @@ const MAC_BYTES: usize = 32;
 /// Role, then the end in Unix seconds.
 const HEAD_BYTES: usize = 9;
 const TOKEN_CHARS_MAX: usize = 512;
+
+/// Names a token to those who may not have it: 16 hex digits.
+pub(crate) fn token_id(token: &str) -> String {
+    let hash = blake3::hash(token.as_bytes()).to_hex();
+    hash[..16].to_owned()
+}
 
 /// Makes and checks the tokens of one cluster.
 #[derive(Clone)]

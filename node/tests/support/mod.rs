@@ -277,7 +277,11 @@ impl Client {
         let mut out = BytesMut::new();
         request.append_to(&mut out, self.next).unwrap();
         self.write(&out).await?;
-        let frame = self.read().await?;
+        let mut frame = self.read().await?;
+        while frame.id == 0 {
+            // Told without being asked.
+            frame = self.read().await?;
+        }
         assert_eq!(frame.id, self.next);
         Ok(Response::decode(frame.kind, &frame.body).unwrap())
     }

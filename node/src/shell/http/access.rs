@@ -8,7 +8,7 @@ use axum::{
 };
 
 use super::{Refusal, Web};
-use crate::message::Principal;
+use crate::{message::Principal, shell::token::token_id};
 
 impl Web {
     /// Whose token a request carries. Roles are checked by the node.
@@ -29,7 +29,12 @@ impl Web {
             return refuse("the only scheme of authorization here is Bearer");
         }
         let now = self.host.clock.now().wall_ms / 1_000;
-        match self.tokens.open(token.trim(), now) {
+        let token = token.trim();
+        match self.tokens.open(token, now) {
+            // Asked of good tokens only, so that a bad one learns nothing.
+            Ok(_) if self.revoked.contains(&token_id(token)) => {
+                refuse("the token has been taken back")
+            }
             Ok(principal) => Ok(principal),
             Err(error) => refuse(&error.to_string()),
         }

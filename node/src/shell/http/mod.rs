@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::refusal::Refusal;
-use super::{host::Host, token::TokenKey};
+use super::{host::Host, reload::Revoked, token::TokenKey};
 use crate::message::Principal;
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,6 +54,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 pub(super) struct Web {
     host: Arc<Host>,
     tokens: TokenKey,
+    revoked: Revoked,
     tasks: TaskTracker,
     stop: CancellationToken,
     body_bytes: Arc<Semaphore>,
@@ -65,13 +66,14 @@ type Shared = State<Arc<Web>>;
 impl Web {
     pub(super) fn new(
         host: Arc<Host>,
-        tokens: TokenKey,
+        (tokens, revoked): (TokenKey, Revoked),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         Self {
             host,
             tokens,
+            revoked,
             tasks,
             stop,
             body_bytes: Arc::new(Semaphore::new(BODY_BYTES_BUDGET)),
