@@ -11,10 +11,16 @@ pub struct Config {
     pub probe_timeout: Duration,
     /// How many others are asked to probe a silent member.
     pub indirect: usize,
-    /// How long a suspect may take to refute.
+    /// How long a suspect may take to refute, among ten members or fewer; among more it is as much
+    /// longer as their logarithm is greater.
     pub suspicion: Duration,
     /// Every so many intervals a member that is down is probed, to notice its return.
     pub revive_every: u32,
+    /// How much a process that does badly may be more patient than usual: its intervals and
+    /// timeouts grow up to one more than this many times. Zero: never.
+    pub health_max: u32,
+    /// One page of rows is exchanged with somebody per interval.
+    pub sync_interval: Duration,
 }
 
 impl Config {
@@ -27,6 +33,8 @@ impl Config {
             indirect: 2,
             suspicion: Duration::from_millis(1_500),
             revive_every: 2,
+            health_max: 8,
+            sync_interval: Duration::from_secs(10),
         }
     }
 
@@ -39,6 +47,17 @@ impl Config {
             indirect: 3,
             suspicion: Duration::from_secs(3),
             revive_every: 2,
+            health_max: 8,
+            sync_interval: Duration::from_secs(20),
+        }
+    }
+
+    /// A simulated data centre: runs last a minute, so that whatever is rare has to come sooner.
+    #[must_use]
+    pub const fn sim() -> Self {
+        Self {
+            sync_interval: Duration::from_secs(5),
+            ..Self::lan()
         }
     }
 }

@@ -5,10 +5,13 @@
 
 mod config;
 mod gossip;
+mod health;
 mod member;
+mod message;
 pub mod time;
 
 pub use config::Config;
-pub use gossip::{Event, Gossip, Kind, Message, Output, UPDATES_MAX};
+pub use gossip::{Event, Gossip, Output};
 pub use member::{State, Update};
+pub use message::{Kind, Message, PAGE_MAX, UPDATES_MAX};
 pub use time::Instant;

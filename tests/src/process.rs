@@ -156,7 +156,7 @@ impl Process {
                 .or_else(founding),
             durable_writes: true,
             limits: limits(run),
-            gossip: GossipConfig::lan(),
+            gossip: GossipConfig::sim(),
             seed: self.rng.word(),
         };
         let mut node =

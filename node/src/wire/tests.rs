@@ -173,10 +173,17 @@ fn gossip() -> Vec<Message> {
         number: 8,
         target: NodeId::new(2),
     };
+    let page = Kind::Push {
+        first: NodeId::new(1),
+        last: NodeId::new(9),
+    };
     vec![
         message(Kind::Ping(8), Vec::new()),
         message(Kind::Ack(8), vec![update(2, State::Suspect)]),
         message(request, vec![update(3, State::Down)]),
+        message(Kind::Nack(8), Vec::new()),
+        message(page, vec![update(2, State::Up)]),
+        message(Kind::Pull, vec![update(2, State::Down)]),
     ]
 }
 
