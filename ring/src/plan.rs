@@ -34,9 +34,9 @@ pub enum PlanError {
     /// The ring cannot be made.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// A weight that cannot be.
+    /// A weight or a zone that cannot be.
     #[error("{0}")]
-    Weight(String),
+    Setting(String),
 }
 
 /// One replica that changes hands.
@@ -163,7 +163,18 @@ fn outcome(old: &Ring, staged: &Staged) -> Result<(Ring, Vec<NodeId>), PlanError
                     ..
                 } = &members[at];
                 let changed = Member::new(name, address, zone, *weight);
-                members[at] = changed.map_err(|error| PlanError::Weight(error.to_string()))?;
+                members[at] = changed.map_err(|error| PlanError::Setting(error.to_string()))?;
+            }
+            Change::Zone(name, zone) => {
+                let at = find(&members, name)?;
+                let Member {
+                    name,
+                    address,
+                    weight,
+                    ..
+                } = &members[at];
+                let changed = Member::new(name, address, zone, *weight);
+                members[at] = changed.map_err(|error| PlanError::Setting(error.to_string()))?;
             }
             Change::Resize(count) => {
                 base = Partitions::new(*count)
@@ -245,7 +256,33 @@ fn minimum(old: &Ring, ring: &Ring, n: usize) -> f64 {
         fair.min(after).saturating_sub(before)
     });
     let lacks: u64 = lacks.sum();
-    ratio(lacks, all)
+    ratio(lacks.max(crowded(old, ring, n)), all)
+}
+
+/// Replicas that must move because they share a zone, as zones will be, and need not.
+fn crowded(old: &Ring, ring: &Ring, n: usize) -> u64 {
+    let zones = zones(ring).len().min(n).min(ring.members().len());
+    let partitions = (0..ring.partitions().count()).map(Partition);
+    let lacks = partitions.map(|partition| {
+        let before = before(old, ring, partition, n).iter();
+        let mut here: Vec<&str> = before
+            .filter_map(|node| ring.member(*node))
+            .map(|member| member.zone.as_str())
+            .collect();
+        let kept = here.len();
+        here.sort_unstable();
+        here.dedup();
+        // Places of those who leave are filled anyway.
+        (kept - here.len()).min(zones.saturating_sub(here.len())) as u64
+    });
+    lacks.sum()
+}
+
+fn zones(ring: &Ring) -> Vec<&str> {
+    let mut zones: Vec<&str> = ring.members().iter().map(|m| m.zone.as_str()).collect();
+    zones.sort_unstable();
+    zones.dedup();
+    zones
 }
 
 fn warnings(old: &Ring, ring: &Ring, dead: &[NodeId], n: usize) -> Vec<String> {
@@ -256,9 +293,7 @@ fn warnings(old: &Ring, ring: &Ring, dead: &[NodeId], n: usize) -> Vec<String> {
             "{count} nodes are fewer than the {n} replicas that a bucket asks for"
         ));
     }
-    let mut zones: Vec<&str> = ring.members().iter().map(|m| m.zone.as_str()).collect();
-    zones.sort_unstable();
-    zones.dedup();
+    let zones = zones(ring);
     if 1 < zones.len() && zones.len() < n.min(count) {
         warnings.push(format!(
             "{} zones are fewer than {n} replicas: some zone holds two of a key",
