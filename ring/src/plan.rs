@@ -246,17 +246,42 @@ fn balance(ring: &Ring, n: usize) -> f64 {
 /// What the nodes whose fair share grows lack of it, as a fraction of all places.
 fn minimum(old: &Ring, ring: &Ring, n: usize) -> f64 {
     let held = held(old, ring, n);
-    let weights: u64 = ring.members().iter().map(|m| u64::from(m.weight)).sum();
     let all = places(ring, n);
     let most = u64::from(ring.partitions().count());
+    let shares = zone_shares(ring, n);
     let lacks = ring.members().iter().map(|member| {
-        let fair = (all * u64::from(member.weight) / weights).min(most);
+        let (share, weights) = shares.get(member.zone.as_str()).copied().unwrap_or((0, 1));
+        let fair = (share * u64::from(member.weight) / weights).min(most);
         let (before, after) = held.get(&member.id).copied().unwrap_or_default();
         // Where weights ask for more than one replica of everything, what is placed is fair.
         fair.min(after).saturating_sub(before)
     });
     let lacks: u64 = lacks.sum();
     ratio(lacks.max(crowded(old, ring, n)), all)
+}
+
+/// What each zone has to hold, by weight, and its weight. Where there are as many zones as replicas
+/// or more, none can hold two of one partition: what that takes from a heavy one goes to the others.
+fn zone_shares(ring: &Ring, n: usize) -> BTreeMap<&str, (u64, u64)> {
+    let mut open: BTreeMap<&str, u64> = BTreeMap::new();
+    for member in ring.members() {
+        *open.entry(&member.zone).or_default() += u64::from(member.weight);
+    }
+    let most = u64::from(ring.partitions().count());
+    let capped = n.min(usize::from(ring.replicas_max())) <= open.len();
+    let (mut shares, mut left) = (BTreeMap::new(), places(ring, n));
+    loop {
+        let weights: u64 = open.values().sum();
+        let full = |(_, weight): &(&&str, &u64)| capped && most * weights < left * **weight;
+        let Some((zone, weight)) = open.iter().find(full).map(|(zone, w)| (*zone, *w)) else {
+            let rest = open.into_iter();
+            shares.extend(rest.map(|(zone, weight)| (zone, (left * weight / weights, weight))));
+            return shares;
+        };
+        open.remove(zone);
+        shares.insert(zone, (most, weight));
+        left -= most;
+    }
 }
 
 /// Replicas that must move because they share a zone, as zones will be, and need not.
