@@ -6,6 +6,8 @@
 
 #[path = "cluster/dev.rs"]
 mod dev;
+#[path = "cluster/restart.rs"]
+mod restart;
 
 use std::{
     collections::BTreeMap,

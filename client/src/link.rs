@@ -14,6 +14,9 @@ use tokio::time::Instant;
 
 use crate::{lane::Lane, retry::Backoff, retry::Latency, routing::Health};
 
+/// How long a node is asked last that has sent us away because it drains.
+const SENT_AWAY: Duration = Duration::from_secs(2);
+
 /// Why there is no lane.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -41,6 +44,8 @@ pub(crate) struct Link {
     lane: ArcSwapOption<Lane>,
     tries: Mutex<Tries>,
     wanted: AtomicBool,
+    /// Until then it is asked last: it has sent us away.
+    drains: Mutex<Option<Instant>>,
     in_flight: AtomicUsize,
     latency: Mutex<Latency>,
 }
@@ -57,6 +62,7 @@ impl Link {
                 backoff: None,
             }),
             wanted: AtomicBool::new(false),
+            drains: Mutex::new(None),
             in_flight: AtomicUsize::new(0),
             latency: Mutex::new(Latency::default()),
         }
@@ -103,6 +109,9 @@ impl Link {
 
     /// What routing should think of it. Being asked about makes it wanted.
     pub(crate) fn health(&self) -> Health {
+        if self.is_draining() {
+            return Health::Down;
+        }
         if self
             .lane
             .load()
@@ -118,6 +127,16 @@ impl Link {
         } else {
             Health::Untried
         }
+    }
+
+    /// It wants no requests at present.
+    pub(crate) fn sent_away(&self, now: Instant) {
+        *self.drains.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + SENT_AWAY);
+    }
+
+    fn is_draining(&self) -> bool {
+        let drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
+        drains.is_some_and(|until| Instant::now() < until)
     }
 
     /// Whether a lane should be made in the background.

@@ -153,6 +153,7 @@ fn requests_for_buckets_and_nodes() -> Vec<(Request, &'static str)> {
         ),
         (
             Request::Healing(HealingRequest {
+                after: Bytes::new(),
                 verb: "roots".to_owned(),
                 bucket: "b".to_owned(),
                 timeout_ms: 7,

@@ -4,7 +4,7 @@
 //! Operations never call each other: they leave notices here, which the node delivers in order.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -95,6 +95,8 @@ pub(crate) struct Core {
     /// Nodes that have joined the cluster and are not in the ring.
     pub(crate) outsiders: BTreeMap<NodeId, Outsider>,
     pub(crate) ring_news: VecDeque<RingNews>,
+    /// Nodes that want no requests: they are asked last.
+    pub(crate) draining: BTreeSet<NodeId>,
     pub(crate) cluster: u128,
     pub(crate) cluster_name: String,
     pub(crate) context_key: ContextKey,
@@ -115,6 +117,14 @@ pub(crate) struct Core {
     pub(crate) requests: usize,
     pub(crate) request_bytes: usize,
     pub(crate) corrupt: u64,
+    /// Records that could not be read and have been written anew.
+    pub(crate) mended: u64,
+    /// When the last pass of the scrub ended.
+    pub(crate) scrubbed: Option<Instant>,
+    /// True while this node wants no requests of clients.
+    pub(crate) drains: bool,
+    /// Damaged records whose replicas are being asked.
+    pub(crate) recovering: usize,
     pub(crate) disk_bytes: u64,
     /// Less space is left than `disk_free_min`.
     pub(crate) disk_low: bool,
@@ -259,7 +269,8 @@ impl Core {
         order.sort_by_key(|node| {
             let own = *node != self.me;
             let suspect = self.gossip.state(*node) == Some(State::Suspect);
-            (own, suspect, self.peers.expected(*node))
+            let draining = self.draining.contains(node);
+            (own, suspect, draining, self.peers.expected(*node))
         });
         order
     }

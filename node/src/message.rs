@@ -10,7 +10,10 @@ use bytes::Bytes;
 use quorate_client::wire::{NodeStatus, Response, WriteRequest};
 use quorate_ring::RingEpoch;
 
-use crate::{healing::message::TreeMessage, ring_message::RingMessage};
+use crate::{
+    healing::{care::CareMessage, message::TreeMessage},
+    ring_message::RingMessage,
+};
 
 /// Names one question of one node; the answer carries it back. Unique per process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -222,6 +225,13 @@ pub enum Message {
         id: RpcId,
         /// Question or answer.
         body: TreeMessage,
+    },
+    /// About a node's care for what it stores.
+    Care {
+        /// Carried back in the answer.
+        id: RpcId,
+        /// Question or answer.
+        body: CareMessage,
     },
     /// About the ring.
     Ring {

@@ -3,6 +3,7 @@
 //! Decides who may do what, what is admitted, and which operation answers. It never awaits, reads
 //! a clock or touches a file: it is told, and hands out what it wants done.
 
+mod care;
 mod catalogue;
 mod clock;
 mod healing;
@@ -44,7 +45,7 @@ use crate::{
     core::{Behind, Core, Notice, Origin},
     event::Event,
     forwards::Forwards,
-    healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor},
+    healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor, inspect::Inspections},
     hybrid::Hybrid,
     identity::Identity,
     limits::Limits,
@@ -102,11 +103,13 @@ pub struct Node {
     /// Damaged records whose replicas are being asked what they held.
     recoveries: BTreeMap<Address, OpKey>,
     healing: Box<dyn Mechanism>,
+    inspections: Inspections,
     desk: Desk,
     /// The ring with which the cluster began.
     founding: Arc<Ring>,
     next_compare: Instant,
     ready: bool,
+    /// The process is about to end.
     draining: bool,
     failed: bool,
 }
@@ -138,6 +141,7 @@ impl Node {
             ring,
             other,
             ring_news: VecDeque::new(),
+            draining: BTreeSet::new(),
             outsiders: BTreeMap::new(),
             cluster: options.cluster,
             cluster_name: options.cluster_name,
@@ -158,6 +162,10 @@ impl Node {
             requests: 0,
             request_bytes: 0,
             corrupt: 0,
+            mended: 0,
+            scrubbed: None,
+            drains: false,
+            recovering: 0,
             disk_bytes: 0,
             disk_low: false,
             tickets: 0,
@@ -171,6 +179,7 @@ impl Node {
         let mut node = Self {
             healing: Box::new(AntiEntropy::new(&core)),
             core,
+            inspections: Inspections::default(),
             desk,
             founding: options.ring,
             running: BTreeMap::new(),
@@ -212,7 +221,7 @@ impl Node {
             | Request::Healing(_)
             | Request::RingChange(_) => 0,
         };
-        match self.admit(bytes) {
+        match self.admit(&request, bytes) {
             Ok(()) => {
                 self.core.requests += 1;
                 self.core.request_bytes += bytes;
@@ -230,9 +239,9 @@ impl Node {
         self.pump();
     }
 
-    fn admit(&self, bytes: usize) -> Result<(), &'static str> {
+    fn admit(&self, request: &Request, bytes: usize) -> Result<(), &'static str> {
         let core = &self.core;
-        if self.draining || self.failed {
+        if self.draining || self.failed || (core.drains && is_data(request)) {
             return Err("draining");
         }
         if core.limits.requests_max <= core.requests {
@@ -322,6 +331,7 @@ impl Node {
                 self.answer(from, id, Answer::Other(Box::new(message)));
             }
             Message::Tree { id, body } => self.tree_message(from, id, body),
+            Message::Care { id, body } => self.care_message(from, id, body),
             Message::Members { members, .. } => self.take_members(&members),
             Message::Gossip(message) => self.gossip_message(from, message),
         }
@@ -445,6 +455,9 @@ impl Node {
                 let items = self.ring_scanned(ticket, items, more);
                 if let Some(items) = items
                     && !self.healing.scanned(&mut self.core, ticket, &items, more)
+                    && !self
+                        .inspections
+                        .scanned(&mut self.core, ticket, &items, more)
                     && let Some(mut scan) = self.scans.remove(&ticket)
                     && let Some(command) = scan.handle(&mut self.core, ticket, items, more)
                 {
@@ -547,6 +560,7 @@ impl Node {
                 self.timers.remove(&(running.wake, key));
                 self.running.remove(&key);
                 self.recoveries.retain(|_, recovery| *recovery != key);
+                self.core.recovering = self.recoveries.len();
             }
             Flow::Until(wake) => {
                 let wake = match fired {
@@ -576,6 +590,7 @@ impl Node {
                 self.core.outputs.push_back(Output::Store(command));
             }
             if let Some(change) = self.core.replica.poll_change() {
+                self.core.mended += u64::from(change.mends());
                 self.healing.changed(&self.core, change);
             } else if let Some((caller, address, done)) = self.core.replica.poll_done() {
                 self.deliver(caller, &address, done);
@@ -615,6 +630,7 @@ impl Node {
             quorate_gossip::Output::Event(event) => {
                 let MemberEvent::Changed(update) = event;
                 if update.state == State::Up {
+                    self.core.draining.remove(&update.node);
                     // It may have missed bucket changes while it was away, or we while we were.
                     self.next_compare = self.next_compare.min(self.core.now.mono);
                     self.healing.peer_up(&mut self.core, update.node);
@@ -658,6 +674,14 @@ impl Node {
             }
         }
     }
+}
+
+/// True for what a client can ask another node for just as well.
+const fn is_data(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Get(_) | Request::Put(_) | Request::Delete(_) | Request::Keys(_)
+    )
 }
 
 fn replicated(id: RpcId, verdict: Verdict) -> Message {

@@ -89,6 +89,13 @@ pub(crate) struct Change {
     pub(crate) new: Held,
 }
 
+impl Change {
+    /// True if what could not be read can be read again.
+    pub(crate) fn mends(&self) -> bool {
+        matches!(self.old, Held::Unreadable) && !matches!(self.new, Held::Unreadable)
+    }
+}
+
 /// A record together with its bytes.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -162,6 +169,8 @@ pub(crate) enum Precondition {
 #[derive(Debug)]
 pub(crate) enum Job {
     Read,
+    /// The same, but what is on the disk counts and not what is remembered.
+    Look,
     Apply(Merge),
     Coordinate(Box<Intent>),
     /// Turn the values whose time was over by then into what a delete leaves.
@@ -237,6 +246,7 @@ impl Entry {
             return false;
         }
         match (job, self.latest.container()) {
+            (Job::Look, _) => true,
             (Job::Apply(merge), Some(held)) => held.clock().dominates(merge.incoming.clock()),
             _ => false,
         }
@@ -360,7 +370,7 @@ impl Replica {
         caller: Caller,
         job: Job,
     ) {
-        let writes = !matches!(job, Job::Read);
+        let writes = !matches!(job, Job::Read | Job::Look);
         if writes && limits.store_bytes_max <= self.store_bytes {
             return self.refuse(caller, address, "store_queue_bytes");
         }
@@ -553,7 +563,7 @@ impl Replica {
                 break;
             }
             let waits = match job {
-                Job::Read => {
+                Job::Read | Job::Look => {
                     let done = Done::Read(entry.durable.clone());
                     self.done.push_back((caller, address.clone(), done));
                     Waits::No

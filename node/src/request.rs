@@ -17,6 +17,7 @@ use crate::{
     causality::{Context, OpId},
     coordinator::{
         Operation,
+        care::CareOp,
         catalogue::CatalogueOp,
         explain::ExplainOp,
         forward::ForwardOp,
@@ -24,6 +25,7 @@ use crate::{
         read::ReadOp,
         scan::{ScanOp, parse_cursor},
         status::StatusOp,
+        verify::VerifyOp,
         write::{Plan, WriteOp},
     },
     core::{Core, Origin},
@@ -55,7 +57,9 @@ fn needed_role(request: &Request) -> Role {
         | Request::Ring
         | Request::Status
         | Request::RingChange(_) => Role::Read,
-        Request::Healing(healing) if healing.verb == "roots" => Role::Read,
+        Request::Healing(healing) if matches!(healing.verb.as_str(), "roots" | "scrubs") => {
+            Role::Read
+        }
         Request::Healing(_) => Role::Admin,
     }
 }
@@ -130,9 +134,23 @@ impl Node {
     }
 
     fn begin_healing(&mut self, origin: Origin, healing: &HealingRequest) -> Result<(), ErrorBody> {
+        let key = self.core.op_key();
         let compare = match healing.verb.as_str() {
             "compare" => true,
             "roots" => false,
+            "scrub" | "scrubs" => {
+                let begin = healing.verb == "scrub";
+                let op = CareOp::scrub(&mut self.core, key, origin, begin);
+                self.run(key, Operation::Care(Box::new(op)));
+                return Ok(());
+            }
+            "verify" => {
+                let deadline = self.core.deadline(healing.timeout_ms);
+                let first = healing.after.clone();
+                let op = VerifyOp::start(&mut self.core, key, origin, first, deadline);
+                self.run(key, Operation::Verify(Box::new(op)));
+                return Ok(());
+            }
             other => return Err(invalid(format!("healing knows no verb {other:?}"))),
         };
         let n = if healing.bucket.is_empty() {
@@ -140,7 +158,6 @@ impl Node {
         } else {
             Some(self.core.catalogue.find(&healing.bucket)?.info.n)
         };
-        let key = self.core.op_key();
         let op = HealingOp::start(&mut self.core, key, origin, n, compare);
         self.run(key, Operation::Healing(Box::new(op)));
         Ok(())

@@ -117,6 +117,10 @@ impl World {
         self.run_until(self.now + 12 * SECOND);
         self.finish_comparing()?;
         self.expire()?;
+        self.scrub_everything()?;
+        self.verify_everything()?;
+        // Recoveries end after ten seconds, whoever answers.
+        self.run_until(self.now + 12 * SECOND);
         self.last_words()?;
         Ok(rounds)
     }
@@ -218,7 +222,7 @@ impl World {
     }
 
     /// The first key whose replicas differ, and how.
-    fn first_difference(&self) -> Option<(u32, String)> {
+    pub(crate) fn first_difference(&self) -> Option<(u32, String)> {
         (0_u32..)
             .zip(&self.layout.owners)
             .find_map(|(key, owners)| {

@@ -94,6 +94,10 @@ pub fn fingerprint(message: &Message) -> u64 {
             let weight = body.weight() as u64;
             name(25, *id, &weight.to_le_bytes())
         }
+        Message::Care { id, body } => {
+            let weight = body.weight() as u64;
+            name(27, *id, &weight.to_le_bytes())
+        }
         Message::Members { id, members } => name(26, *id, members),
         Message::Gossip(_) => 15,
         Message::Ring { id, .. } => name(16, *id, &[]),
@@ -130,6 +134,7 @@ pub fn weight(message: &Message) -> usize {
                 parts.into_iter().flatten().map(Bytes::len).sum()
             }
             Message::Tree { body, .. } => body.weight(),
+            Message::Care { body, .. } => body.weight(),
             Message::Ring {
                 message: RingMessage::Page { items, .. },
                 ..

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use quorate_client::wire::{
-    Request, Response,
+    Request, Response, Verified,
     frame::{Frame, FrameReader},
 };
 use quorate_node::{
@@ -146,6 +146,10 @@ pub struct World {
     pub backups: BTreeMap<usize, Image>,
     /// What clients heard, if the caller asked for it to be kept.
     pub heard: Option<BTreeMap<u64, Heard>>,
+    /// Damage that nodes have reported.
+    pub reported: BTreeSet<(usize, Bytes)>,
+    /// What a node last answered to `verify`.
+    pub verified: Option<Verified>,
     ring: Arc<Ring>,
     known: Vec<Member>,
     indexes: BTreeMap<NodeId, usize>,
@@ -207,6 +211,8 @@ impl World {
             refusals: 0,
             backups: BTreeMap::new(),
             heard: None,
+            reported: BTreeSet::new(),
+            verified: None,
             principals,
             processes,
             workload,
@@ -480,7 +486,8 @@ impl World {
     }
 
     /// Carries out what a node wants done.
-    fn drain(&mut self, node: usize) {
+    /// Does what a node wants done.
+    pub fn drain(&mut self, node: usize) {
         let Some(mut machine) = self.processes[node].machine.take() else {
             return;
         };

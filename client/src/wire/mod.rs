@@ -17,7 +17,7 @@ pub mod ring;
 pub use codec::{DecodeError, decode_body};
 pub use error::{ErrorBody, ErrorCode};
 pub use frame::{EncodeError, Frame, FrameError, FrameReader};
-pub use healing::{HealingReply, HealingRequest, PairStatus};
+pub use healing::{Difference, HealingReply, HealingRequest, PairStatus, ScrubStatus, Verified};
 pub use hello::{Hello, HelloError, HelloReply};
 pub use request::{
     BucketOptions, BucketRequest, Condition, ExplainRequest, GetRequest, KeysRequest, Request,

@@ -98,6 +98,9 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["cluster wait-converged --timeout 5m"],
     ),
     ("repair", &["repair --wait", "repair carts --wait"]),
+    ("verify", &["verify", "verify --output json"]),
+    ("scrub", &["scrub --wait"]),
+    ("drain", &["drain n2", "drain n2 --undo"]),
     (
         "ring show",
         &[
@@ -114,6 +117,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("ring stage remove", &["ring stage remove n3 --dead"]),
     ("ring stage replace", &["ring stage replace n3 n4"]),
     ("ring stage weight", &["ring stage weight n1 2"]),
+    ("ring stage zone", &["ring stage zone n2 b"]),
     ("ring stage resize", &["ring stage resize 128"]),
     ("ring plan", &["ring plan"]),
     (

@@ -10,6 +10,7 @@
 )]
 
 pub(crate) mod admin;
+mod care;
 mod check;
 mod complete;
 pub(crate) mod data;
@@ -141,6 +142,12 @@ pub(crate) enum Command {
     Bucket(admin::Bucket),
     /// Compare all replicas now, and bring together what differs.
     Repair(healing::Repair),
+    /// Read every record of every node once more, and say what is wrong.
+    Verify(care::Verify),
+    /// Let every node read all it stores, and repair what is damaged.
+    Scrub(care::Scrub),
+    /// Send a node's clients away before it is restarted.
+    Drain(care::Drain),
     /// See how the cluster is.
     #[command(subcommand)]
     Cluster(Cluster),
@@ -188,7 +195,7 @@ pub(crate) enum RingCommand {
 }
 
 /// Commands that are promised and not there yet.
-const LATER: [&str; 5] = ["hints", "scrub", "verify", "drain", "salvage"];
+const LATER: [&str; 2] = ["hints", "salvage"];
 
 impl Command {
     /// Why there is no such command, if there is none.
@@ -210,6 +217,9 @@ impl Command {
             | Self::Manual(_)
             | Self::Bucket(_)
             | Self::Repair(_)
+            | Self::Verify(_)
+            | Self::Scrub(_)
+            | Self::Drain(_)
             | Self::Cluster(_)
             | Self::Ring(
                 RingCommand::Show(_)

@@ -64,6 +64,13 @@ pub(crate) enum Stage {
         /// Its share, relative to the others'.
         weight: u32,
     },
+    /// Say that a node is in another zone.
+    Zone {
+        /// Its name.
+        node: String,
+        /// The zone it is in now.
+        zone: String,
+    },
     /// Cut the token space into twice or half as many partitions.
     Resize {
         /// How many from then on: a power of two, 8 to 65,536.
@@ -98,6 +105,11 @@ impl Stage {
                 asked.node.clone_from(node);
                 asked.weight = Some(*weight);
                 "weight"
+            }
+            Self::Zone { node, zone } => {
+                asked.node.clone_from(node);
+                asked.zone = Some(zone.clone());
+                "zone"
             }
             Self::Resize { partitions } => {
                 asked.partitions = *partitions;

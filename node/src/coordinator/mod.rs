@@ -5,6 +5,7 @@
 //! it asks its peers, so an answer finds the question it belongs to; answers that come late or
 //! twice find nothing, or change nothing.
 
+pub(crate) mod care;
 pub(crate) mod catalogue;
 pub(crate) mod explain;
 pub(crate) mod forward;
@@ -16,6 +17,7 @@ pub(crate) mod read;
 pub(crate) mod scan;
 pub(crate) mod stage;
 pub(crate) mod status;
+pub(crate) mod verify;
 pub(crate) mod write;
 
 use quorate_client::wire::Response;
@@ -64,6 +66,8 @@ pub(crate) enum Operation {
     Stage(Box<stage::StageOp>),
     Pull(Box<pull::PullOp>),
     Push(Box<push::PushOp>),
+    Care(Box<care::CareOp>),
+    Verify(Box<verify::VerifyOp>),
 }
 
 impl Operation {
@@ -87,6 +91,8 @@ impl Operation {
             Self::Stage(op) => op.wait(),
             Self::Pull(op) => op.notice(core, &notice),
             Self::Push(op) => op.notice(core, &notice),
+            Self::Care(op) => op.wait(),
+            Self::Verify(op) => op.wait(),
         }
     }
 
@@ -103,6 +109,8 @@ impl Operation {
             Self::Stage(op) => op.answer(core, from, answer),
             Self::Pull(op) => op.answer(core, from, answer),
             Self::Push(op) => op.answer(core, from, answer),
+            Self::Care(op) => op.answer(core, from, answer),
+            Self::Verify(op) => op.answer(core, from, answer),
         }
     }
 
@@ -120,6 +128,8 @@ impl Operation {
             Self::Stage(op) => op.wait(),
             Self::Pull(op) => op.wait(),
             Self::Push(op) => op.wait(),
+            Self::Care(op) => op.wait(),
+            Self::Verify(op) => op.wait(),
         }
     }
 
@@ -136,6 +146,8 @@ impl Operation {
             Self::Stage(op) => op.timeout(core),
             Self::Pull(op) => op.timeout(core),
             Self::Push(op) => op.timeout(core),
+            Self::Care(op) => op.timeout(core),
+            Self::Verify(op) => op.timeout(core),
         }
     }
 
@@ -153,6 +165,8 @@ impl Operation {
             | Self::Status(_)
             | Self::Catalogue(_)
             | Self::Healing(_)
+            | Self::Care(_)
+            | Self::Verify(_)
             | Self::Stage(_) => self.wait(),
         }
     }

@@ -90,6 +90,11 @@ impl StatusOp {
             } else {
                 self.reports.remove(&member.id).unwrap_or_default()
             };
+            row.draining = if member.id == core.me {
+                core.drains
+            } else {
+                core.draining.contains(&member.id)
+            };
             let state = core.gossip.state(member.id).unwrap_or(State::Up);
             row.name.clone_from(&member.name);
             row.address.clone_from(&member.address);
@@ -148,6 +153,8 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
         state: "up".to_owned(),
         epoch: core.ring.epoch().get(),
         corrupt: core.corrupt,
+        mended: core.mended,
+        scrubbed_seconds_ago: core.scrubbed.map(|at| core.now.mono.since(at).as_secs()),
         disk_bytes: core.disk_bytes,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: core.now.mono.since(core.started).as_secs(),

@@ -221,7 +221,7 @@ impl Node {
             bytes: moves.bytes,
             disk_bytes: self.core.disk_bytes,
             clean: moves.clean,
-            draining: self.draining,
+            draining: self.draining || self.core.drains,
         }
     }
 
@@ -250,7 +250,23 @@ impl Node {
         }
     }
 
+    /// Something has changed that everybody should know at once.
+    pub(super) fn tell_all(&mut self) {
+        let progress = self.progress();
+        let mut peers = self.core.decree.concerned();
+        peers.extend(self.core.outsiders.keys().copied());
+        peers.retain(|node| *node != self.core.me);
+        for node in peers {
+            self.send_ring(node, RpcId(0), RingMessage::Beat(progress));
+        }
+    }
+
     pub(super) fn beaten(&mut self, from: NodeId, progress: Progress) {
+        if progress.draining {
+            self.core.draining.insert(from);
+        } else {
+            self.core.draining.remove(&from);
+        }
         let ours = self.core.decree.epoch.get();
         if progress.epoch < ours {
             return self.send_decree(from);

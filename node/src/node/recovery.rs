@@ -46,6 +46,7 @@ impl Node {
         let place = (address.clone(), replicas);
         if let Some(op) = ReadOp::recovery(&mut self.core, key, place, deadline) {
             self.recoveries.insert(address, key);
+            self.core.recovering = self.recoveries.len();
             self.run(key, Operation::Read(Box::new(op)));
         }
     }

@@ -252,6 +252,7 @@ impl Node {
             | Message::Ring { .. }
             | Message::Members { .. }
             | Message::Tree { .. }
+            | Message::Care { .. }
             | Message::Gossip(_) => return true,
         };
         let decree = &self.core.decree;

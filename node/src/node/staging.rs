@@ -40,7 +40,7 @@ impl Node {
     ) -> Result<(), ErrorBody> {
         let deadline = self.core.deadline(request.timeout_ms);
         match request.verb.as_str() {
-            "join" | "leave" | "remove" | "replace" | "weight" | "resize" => {
+            "join" | "leave" | "remove" | "replace" | "weight" | "zone" | "resize" => {
                 let change = self.change(request)?;
                 self.stage(origin, change, deadline)
             }
@@ -67,6 +67,7 @@ impl Node {
                     .reply(origin, Response::RingChange(Box::new(answer)));
                 Ok(())
             }
+            "drain" | "undrain" => self.drain_node(origin, &request.node, request.verb == "drain"),
             other => Err(invalid(format!("the ring knows no verb {other:?}"))),
         }
     }
@@ -97,6 +98,7 @@ impl Node {
             "leave" => Change::Leave(name.clone()),
             "remove" => Change::Remove(name.clone()),
             "weight" => Change::Weight(name.clone(), request.weight.unwrap_or(1)),
+            "zone" => Change::Zone(name.clone(), request.zone.clone().unwrap_or_default()),
             _ => Change::Resize(request.partitions),
         })
     }

@@ -7,7 +7,10 @@ use quorate_gossip::State;
 use quorate_ring::{Member, NodeId, Phase};
 
 use super::Node;
-use crate::{coordinator::status, message::BucketId, ring_message::Progress};
+use crate::{
+    coordinator::status, healing::inspect::INSPECTIONS_MAX, message::BucketId,
+    ring_message::Progress,
+};
 
 /// Sizes of everything that is bounded: (name, now, most).
 pub type Gauges = Vec<(&'static str, usize, usize)>;
@@ -16,7 +19,7 @@ impl Node {
     /// True once the peers that answer have told what buckets there are.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.ready && !self.draining && !self.failed
+        self.ready && !self.draining && !self.core.drains && !self.failed
     }
 
     /// Client requests without an answer.
@@ -28,6 +31,7 @@ impl Node {
     /// From now on every client request is refused, naming the limit `draining`.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.tell_all();
     }
 
     /// True if no change of the ring is under way here, and nothing is left to hand over.
@@ -99,6 +103,7 @@ impl Node {
             ),
             ("repairs", core.repairs.len(), core.limits.repairs_max),
             ("scans", self.scans.len(), core.limits.scans_max),
+            ("inspections", self.inspections.len(), INSPECTIONS_MAX),
             ("ring_stash", stash.0, stash.1),
             (
                 "recoveries",

@@ -151,6 +151,8 @@ pub(super) struct Snapshot {
     pub(super) disk_bytes: u64,
     /// Of the time, for background work, in thousandths.
     pub(super) share: u32,
+    /// Damaged records that have been written anew.
+    pub(super) mended: u64,
 }
 
 fn latency() -> Histogram {
@@ -263,6 +265,7 @@ impl Metrics {
                 .set(gauge(count));
         }
         self.healing.show_share(now.share);
+        self.healing.show_mended(now.mended);
         self.uptime.set(now.uptime.as_secs_f64());
         self.disk
             .set(i64::try_from(now.disk_bytes).unwrap_or(i64::MAX));
@@ -337,6 +340,7 @@ mod tests {
             uptime: Duration::from_secs(7),
             disk_bytes: 1,
             share: 500,
+            mended: 2,
         });
         for line in [
             "quorate_requests_total{op=\"get\",outcome=\"not_found\"} 1",

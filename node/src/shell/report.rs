@@ -67,6 +67,18 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
             metrics.healing.corrected(*leaves);
             tracing::warn!(leaves, "the tree was not what is stored");
         }
+        Event::Scrubbed {
+            records,
+            bytes,
+            damaged,
+        } => {
+            metrics.healing.scrubbed(*records, *bytes);
+            if 0 < *damaged {
+                tracing::warn!(records, bytes, damaged, "scrubbed, and found damage");
+            } else {
+                tracing::debug!(records, bytes, "scrubbed");
+            }
+        }
         Event::RingChanged { epoch, phase, .. } => {
             tracing::info!(%epoch, step = phase.as_str(), "the ring has changed");
         }

@@ -14,6 +14,10 @@ pub(in crate::shell) struct Healing {
     moved_keys: Counter,
     moved_bytes: Counter,
     tree_corrections: Counter,
+    scrub_passes: Counter,
+    scrub_records: Counter,
+    scrub_bytes: Counter,
+    mended: Gauge,
     share: Gauge,
 }
 
@@ -42,6 +46,18 @@ impl Healing {
                 "antientropy_tree_corrections",
                 "Leaves of the tree that were not what is stored",
             ),
+            scrub_passes: family_of_one(
+                registry,
+                "scrub_passes",
+                "Passes over all that is stored that ended",
+            ),
+            scrub_records: family_of_one(registry, "scrub_records", "Read by passes that ended"),
+            scrub_bytes: family_of_one(registry, "scrub_bytes", "Read by passes that ended"),
+            mended: family_of_one(
+                registry,
+                "storage_mended_records",
+                "Damaged records that have been written anew since the start",
+            ),
             share: family_of_one(
                 registry,
                 "background_share_thousandths",
@@ -58,6 +74,16 @@ impl Healing {
 
     pub(in crate::shell) fn corrected(&self, leaves: u64) {
         self.tree_corrections.inc_by(leaves);
+    }
+
+    pub(in crate::shell) fn scrubbed(&self, records: u64, bytes: u64) {
+        self.scrub_passes.inc();
+        self.scrub_records.inc_by(records);
+        self.scrub_bytes.inc_by(bytes);
+    }
+
+    pub(super) fn show_mended(&self, records: u64) {
+        self.mended.set(i64::try_from(records).unwrap_or(i64::MAX));
     }
 
     pub(super) fn show_share(&self, thousandths: u32) {
