@@ -6,6 +6,7 @@
 mod care;
 mod catalogue;
 mod clock;
+mod foresight;
 mod healing;
 mod joining;
 mod moving;
@@ -42,7 +43,7 @@ use crate::{
     bucket::BadCatalogue,
     causality::ContextKey,
     coordinator::{Answer, Flow, Operation, local_scan::LocalScan},
-    core::{Behind, Core, Notice, Origin},
+    core::{Behind, Core, Notice, Origin, Upkeep},
     event::Event,
     forwards::Forwards,
     healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor, inspect::Inspections},
@@ -141,7 +142,6 @@ impl Node {
             ring,
             other,
             ring_news: VecDeque::new(),
-            draining: BTreeSet::new(),
             outsiders: BTreeMap::new(),
             cluster: options.cluster,
             cluster_name: options.cluster_name,
@@ -161,12 +161,7 @@ impl Node {
             repair_rpcs: BTreeMap::new(),
             requests: 0,
             request_bytes: 0,
-            corrupt: 0,
-            mended: 0,
-            scrubbed: None,
-            drains: false,
-            recovering: 0,
-            disk_bytes: 0,
+            upkeep: Upkeep::default(),
             disk_low: false,
             tickets: 0,
             hybrid: Hybrid::new(),
@@ -241,7 +236,7 @@ impl Node {
 
     fn admit(&self, request: &Request, bytes: usize) -> Result<(), &'static str> {
         let core = &self.core;
-        if self.draining || self.failed || (core.drains && is_data(request)) {
+        if self.draining || self.failed || (core.upkeep.drains && is_data(request)) {
             return Err("draining");
         }
         if core.limits.requests_max <= core.requests {
@@ -529,9 +524,10 @@ impl Node {
         Some(output)
     }
 
-    /// How many bytes the store takes, for `cluster status`.
-    pub fn handle_disk_bytes(&mut self, bytes: u64) {
-        self.core.disk_bytes = bytes;
+    /// How many bytes the store takes, for `cluster status`, and how many are free beside it.
+    pub fn handle_disk_bytes(&mut self, bytes: u64, free: u64) {
+        self.core.upkeep.disk_bytes = bytes;
+        self.core.upkeep.disk_free = free;
     }
 
     /// Whether less space is left than the operator wants to keep. While it is so, this node takes
@@ -560,7 +556,7 @@ impl Node {
                 self.timers.remove(&(running.wake, key));
                 self.running.remove(&key);
                 self.recoveries.retain(|_, recovery| *recovery != key);
-                self.core.recovering = self.recoveries.len();
+                self.core.upkeep.recovering = self.recoveries.len();
             }
             Flow::Until(wake) => {
                 let wake = match fired {
@@ -590,7 +586,7 @@ impl Node {
                 self.core.outputs.push_back(Output::Store(command));
             }
             if let Some(change) = self.core.replica.poll_change() {
-                self.core.mended += u64::from(change.mends());
+                self.core.upkeep.mended += u64::from(change.mends());
                 self.healing.changed(&self.core, change);
             } else if let Some((caller, address, done)) = self.core.replica.poll_done() {
                 self.deliver(caller, &address, done);
@@ -630,7 +626,7 @@ impl Node {
             quorate_gossip::Output::Event(event) => {
                 let MemberEvent::Changed(update) = event;
                 if update.state == State::Up {
-                    self.core.draining.remove(&update.node);
+                    self.core.upkeep.draining.remove(&update.node);
                     // It may have missed bucket changes while it was away, or we while we were.
                     self.next_compare = self.next_compare.min(self.core.now.mono);
                     self.healing.peer_up(&mut self.core, update.node);

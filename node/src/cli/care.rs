@@ -116,7 +116,7 @@ fn percent(after: &[u8]) -> u64 {
     let token = after
         .first_chunk()
         .map_or(0, |head| u64::from_be_bytes(*head));
-    u64::try_from(u128::from(token) * 100 >> 64).unwrap_or(100)
+    u64::try_from((u128::from(token) * 100) >> 64).unwrap_or(100)
 }
 
 impl Verify {
@@ -237,7 +237,9 @@ impl Scrub {
             }
             let lines = scrub_lines(&rows);
             if lines != told {
-                lines.iter().for_each(|line| note(line));
+                for line in &lines {
+                    note(line);
+                }
                 told = lines;
             }
             tokio::time::sleep(LOOK_EVERY).await;

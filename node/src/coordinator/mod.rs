@@ -171,6 +171,11 @@ impl Operation {
         }
     }
 
+    /// True if another node waits for it, for a client of its own.
+    pub(crate) fn is_forwarded(&self) -> bool {
+        matches!(self, Self::Write(op) if op.is_forwarded())
+    }
+
     /// True if it may still leave a record here that `me` does not own.
     pub(crate) fn strays(&self, me: NodeId) -> bool {
         matches!(self, Self::Write(op) if !op.is_owned_by(me))

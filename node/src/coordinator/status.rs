@@ -91,9 +91,9 @@ impl StatusOp {
                 self.reports.remove(&member.id).unwrap_or_default()
             };
             row.draining = if member.id == core.me {
-                core.drains
+                core.upkeep.drains
             } else {
-                core.draining.contains(&member.id)
+                core.upkeep.draining.contains(&member.id)
             };
             let state = core.gossip.state(member.id).unwrap_or(State::Up);
             row.name.clone_from(&member.name);
@@ -152,10 +152,13 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
         id: core.replica.identity().uuid.to_string(),
         state: "up".to_owned(),
         epoch: core.ring.epoch().get(),
-        corrupt: core.corrupt,
-        mended: core.mended,
-        scrubbed_seconds_ago: core.scrubbed.map(|at| core.now.mono.since(at).as_secs()),
-        disk_bytes: core.disk_bytes,
+        corrupt: core.upkeep.corrupt,
+        mended: core.upkeep.mended,
+        scrubbed_seconds_ago: core
+            .upkeep
+            .scrubbed
+            .map(|at| core.now.mono.since(at).as_secs()),
+        disk_bytes: core.upkeep.disk_bytes,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: core.now.mono.since(core.started).as_secs(),
         rebuilding: core.replica.identity().rebuilding,

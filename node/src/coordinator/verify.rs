@@ -50,11 +50,14 @@ enum Wrong {
     Differs,
 }
 
+/// A node's copy of a key: its hash, if it can be read, and whether it is suspect.
+type Copied = (NodeId, Option<u64>, bool);
+
 /// What is wrong with a key, and what each node holds of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
     wrong: Vec<(NodeId, Wrong)>,
-    held: Vec<(NodeId, Option<u64>, bool)>,
+    held: Vec<Copied>,
 }
 
 type Findings = BTreeMap<Place, Finding>;
@@ -195,7 +198,7 @@ impl VerifyOp {
     }
 
     fn findings(&self, core: &Core) -> Findings {
-        let mut keys: BTreeMap<&Place, Vec<(NodeId, Option<u64>, bool)>> = BTreeMap::new();
+        let mut keys: BTreeMap<&Place, Vec<Copied>> = BTreeMap::new();
         for (node, page) in &self.pages {
             for seen in page.records.iter().filter(|seen| self.holds(&seen.place)) {
                 let held = (*node, seen.hash, seen.suspect);
@@ -222,12 +225,7 @@ impl VerifyOp {
         page.is_none_or(|page| !page.blind_until.is_empty() && store_key(place) < page.blind_until)
     }
 
-    fn wrong(
-        &self,
-        core: &Core,
-        place: &Place,
-        held: &[(NodeId, Option<u64>, bool)],
-    ) -> Vec<(NodeId, Wrong)> {
+    fn wrong(&self, core: &Core, place: &Place, held: &[Copied]) -> Vec<(NodeId, Wrong)> {
         let mut wrong = Vec::new();
         let Some(n) = core.catalogue.replicas(place.bucket) else {
             return wrong;

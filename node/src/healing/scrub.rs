@@ -155,7 +155,7 @@ impl Scrub {
         }
         self.rests = core.now.mono + LOOK_AGAIN;
         while self.looking < LOOKS_MAX
-            && core.recovering + self.looking < core.limits.recoveries_max
+            && core.upkeep.recovering + self.looking < core.limits.recoveries_max
             && let Some(address) = self.due.pop_front()
         {
             self.looking += 1;
@@ -187,7 +187,7 @@ impl Scrub {
             damaged: pass.damaged,
         });
         self.last = Some((pass, core.now.mono));
-        core.scrubbed = Some(core.now.mono);
+        core.upkeep.scrubbed = Some(core.now.mono);
         if self.fulfilled < self.wished {
             self.from = core.now.mono;
         }
@@ -196,7 +196,7 @@ impl Scrub {
     /// How far it is; `reached` of the token space has been read.
     pub(crate) fn progress(&self, now: Instant, reached_millionths: u32) -> ScrubProgress {
         let last = self.last.as_ref();
-        let shown = self.pass.as_ref().or(last.map(|(pass, _)| pass));
+        let shown = self.pass.as_ref().or_else(|| last.map(|(pass, _)| pass));
         let ago = |at: Instant| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
         ScrubProgress {
             wished: self.wished,

@@ -56,14 +56,14 @@ impl Node {
     /// From now on requests of clients about data are refused, naming the limit `draining`, until
     /// this is taken back or the process ends. What other nodes ask is done as before.
     pub(super) fn set_drained(&mut self, on: bool) {
-        self.core.drains = on;
+        self.core.upkeep.drains = on;
         self.tell_all();
     }
 
     /// Damaged records that have been written anew since the start.
     #[must_use]
     pub const fn mended(&self) -> u64 {
-        self.core.mended
+        self.core.upkeep.mended
     }
 
     /// How far this node's scrub is.

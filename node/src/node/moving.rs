@@ -219,9 +219,10 @@ impl Node {
             done: count(moves.done.len()),
             total: count(moves.tasks.len()),
             bytes: moves.bytes,
-            disk_bytes: self.core.disk_bytes,
+            disk_bytes: self.core.upkeep.disk_bytes,
+            disk_free: self.core.upkeep.disk_free,
             clean: moves.clean,
-            draining: self.draining || self.core.drains,
+            draining: self.draining || self.core.upkeep.drains,
         }
     }
 
@@ -263,9 +264,9 @@ impl Node {
 
     pub(super) fn beaten(&mut self, from: NodeId, progress: Progress) {
         if progress.draining {
-            self.core.draining.insert(from);
+            self.core.upkeep.draining.insert(from);
         } else {
-            self.core.draining.remove(&from);
+            self.core.upkeep.draining.remove(&from);
         }
         let ours = self.core.decree.epoch.get();
         if progress.epoch < ours {
@@ -278,7 +279,7 @@ impl Node {
         if xxh3_64(&bytes) != progress.staged {
             self.send_ring(from, RpcId(0), RingMessage::Staged(bytes.into()));
         }
-        if self.core.decree.member(from).is_some() {
+        if self.core.knows(from) {
             self.desk.reports.insert(from, progress);
         }
         self.carry_on();

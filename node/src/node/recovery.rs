@@ -21,7 +21,7 @@ impl Node {
             return;
         }
         if matches!(damage, Damage::Unreadable(_)) {
-            self.core.corrupt += 1;
+            self.core.upkeep.corrupt += 1;
             self.core.event(Event::CorruptRecord {
                 bucket: address.bucket,
                 key: address.key.clone(),
@@ -46,7 +46,7 @@ impl Node {
         let place = (address.clone(), replicas);
         if let Some(op) = ReadOp::recovery(&mut self.core, key, place, deadline) {
             self.recoveries.insert(address, key);
-            self.core.recovering = self.recoveries.len();
+            self.core.upkeep.recovering = self.recoveries.len();
             self.run(key, Operation::Read(Box::new(op)));
         }
     }

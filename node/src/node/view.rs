@@ -19,13 +19,15 @@ impl Node {
     /// True once the peers that answer have told what buckets there are.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.ready && !self.draining && !self.core.drains && !self.failed
+        self.ready && !self.draining && !self.core.upkeep.drains && !self.failed
     }
 
-    /// Client requests without an answer.
+    /// Client requests without an answer, also those that other nodes have handed on.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.core.requests
+        let running = self.running.values();
+        let forwarded = running.filter(|running| running.operation.is_forwarded());
+        self.core.requests + forwarded.count()
     }
 
     /// From now on every client request is refused, naming the limit `draining`.

@@ -129,9 +129,9 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// A disk that cannot be asked is left to the store, which asks it too.
-    fn is_low(&self) -> bool {
-        fs4::available_space(&self.dir).is_ok_and(|free| free < self.free_min)
+    /// None of a disk that cannot be asked; it is left to the store, which asks it too.
+    fn free(&self) -> Option<u64> {
+        fs4::available_space(&self.dir).ok()
     }
 }
 
@@ -365,9 +365,10 @@ impl Host {
     /// Tells the node now and then how much it holds on disk, and whether space runs out.
     pub(super) fn note_disk_bytes(&self) {
         let bytes = self.disk_bytes.load(Ordering::Relaxed);
-        let low = self.disk.is_low();
+        let free = self.disk.free();
+        let low = free.is_some_and(|free| free < self.disk.free_min);
         let mut inner = self.inner();
-        inner.node.handle_disk_bytes(bytes);
+        inner.node.handle_disk_bytes(bytes, free.unwrap_or(0));
         inner.node.handle_disk_low(low);
         self.drain(&mut inner);
     }
@@ -443,6 +444,7 @@ impl Host {
                 disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
                 share: inner.node.background_share(),
                 mended: inner.node.mended(),
+                spent: inner.node.background_spent(),
             }
         };
         self.show_standing();

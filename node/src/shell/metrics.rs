@@ -153,6 +153,8 @@ pub(super) struct Snapshot {
     pub(super) share: u32,
     /// Damaged records that have been written anew.
     pub(super) mended: u64,
+    /// What background jobs have taken.
+    pub(super) spent: Vec<(&'static str, Duration)>,
 }
 
 fn latency() -> Histogram {
@@ -266,6 +268,7 @@ impl Metrics {
         }
         self.healing.show_share(now.share);
         self.healing.show_mended(now.mended);
+        self.healing.show_spent(&now.spent);
         self.uptime.set(now.uptime.as_secs_f64());
         self.disk
             .set(i64::try_from(now.disk_bytes).unwrap_or(i64::MAX));
@@ -341,6 +344,7 @@ mod tests {
             disk_bytes: 1,
             share: 500,
             mended: 2,
+            spent: vec![("scrub", Duration::from_secs(3))],
         });
         for line in [
             "quorate_requests_total{op=\"get\",outcome=\"not_found\"} 1",
@@ -350,6 +354,7 @@ mod tests {
             "quorate_members{state=\"down\"} 1",
             "quorate_requests_inflight 3",
             "quorate_uptime_seconds 7.0",
+            "quorate_background_seconds_total{job=\"scrub\"} 3.0",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

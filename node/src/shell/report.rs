@@ -53,6 +53,27 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
                 State::Down => tracing::warn!(node, "down"),
             }
         }
+        Event::Compared { .. } | Event::TreeCorrected { .. } | Event::Scrubbed { .. } => {
+            report_healing(event, name, metrics);
+        }
+        Event::RingChanged { epoch, phase, .. } => {
+            tracing::info!(%epoch, step = phase.as_str(), "the ring has changed");
+        }
+        Event::RingFork { epoch } => tracing::error!(%epoch, "two rings claim one epoch"),
+        Event::RingForced { note } => {
+            tracing::error!(note, "the ring was changed without a majority");
+        }
+        Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
+        Event::Ready => tracing::info!("ready"),
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the others are told where this is called"
+)]
+fn report_healing(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &Metrics) {
+    match event {
         Event::Compared {
             peer,
             agreed,
@@ -79,15 +100,7 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
                 tracing::debug!(records, bytes, "scrubbed");
             }
         }
-        Event::RingChanged { epoch, phase, .. } => {
-            tracing::info!(%epoch, step = phase.as_str(), "the ring has changed");
-        }
-        Event::RingFork { epoch } => tracing::error!(%epoch, "two rings claim one epoch"),
-        Event::RingForced { note } => {
-            tracing::error!(note, "the ring was changed without a majority");
-        }
-        Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
-        Event::Ready => tracing::info!("ready"),
+        _ => {}
     }
 }
 

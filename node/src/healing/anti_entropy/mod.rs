@@ -25,6 +25,7 @@ use super::{
     Found, Load, Mechanism,
     care::ScrubProgress,
     expiry::Expiry,
+    governor::Work,
     merkle::{
         forest::{DOUBTS_MAX, Forest},
         trie::{LEAVES, Prefix, leaf_of},
@@ -418,7 +419,7 @@ impl AntiEntropy {
         }
         let now = core.now.mono;
         let took = now.since(self.scan_begun).max(Duration::from_millis(1));
-        let rest = core.governor.rest(took);
+        let rest = core.governor.rest_of(Work::Scrub, took);
         self.scan_rests = now + rest;
         if !self.forest.has_work() {
             let per_second = core.limits.scrub_bytes_per_second;

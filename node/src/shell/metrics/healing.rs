@@ -1,11 +1,13 @@
 //! Series about background work.
 
+use std::{sync::atomic::AtomicU64, time::Duration};
+
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
-    registry::Registry,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
 };
 
-use super::{family, family_of_one};
+use super::{Label, family, family_of_one};
 
 /// Comparisons of replicas, and the share of the time that background work may take.
 #[derive(Debug)]
@@ -19,10 +21,18 @@ pub(in crate::shell) struct Healing {
     scrub_bytes: Counter,
     mended: Gauge,
     share: Gauge,
+    spent: Family<Label, Counter<f64, AtomicU64>>,
 }
 
 impl Healing {
     pub(super) fn new(registry: &mut Registry) -> Self {
+        let spent = Family::default();
+        registry.register_with_unit(
+            "background",
+            "Taken by the steps of background jobs",
+            Unit::Seconds,
+            spent.clone(),
+        );
         let sessions = family::<Counter>(
             registry,
             "antientropy_rounds",
@@ -30,6 +40,7 @@ impl Healing {
         );
         let outcome = |outcome| sessions.get_or_create(&[("outcome", outcome)]).clone();
         Self {
+            spent,
             compared: [outcome("failed"), outcome("agreed")],
             moved_keys: family_of_one(
                 registry,
@@ -84,6 +95,15 @@ impl Healing {
 
     pub(super) fn show_mended(&self, records: u64) {
         self.mended.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// What each job has taken since the start.
+    pub(super) fn show_spent(&self, jobs: &[(&'static str, Duration)]) {
+        for (job, spent) in jobs {
+            let series = self.spent.get_or_create(&[("job", *job)]);
+            let more = spent.as_secs_f64() - series.get();
+            series.inc_by(more.max(0.0));
+        }
     }
 
     pub(super) fn show_share(&self, thousandths: u32) {
