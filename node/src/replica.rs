@@ -15,6 +15,7 @@ mod admission;
 mod answer;
 mod expiry;
 mod handover;
+mod mending;
 mod recent;
 
 use std::{
@@ -87,13 +88,6 @@ pub(crate) struct Change {
     pub(crate) address: Address,
     pub(crate) old: Held,
     pub(crate) new: Held,
-}
-
-impl Change {
-    /// True if what could not be read can be read again.
-    pub(crate) fn mends(&self) -> bool {
-        matches!(self.old, Held::Unreadable) && !matches!(self.new, Held::Unreadable)
-    }
 }
 
 /// A record together with its bytes.

@@ -6,21 +6,79 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use quorate_client::wire::{HealingRequest, Request, Verified};
+use quorate_client::wire::{HealingRequest, Request, RingRequest, Verified};
 
 use crate::{
     history::place,
-    options::Extras,
+    options::{Extras, Options},
     oracle::{Ruling, care},
     rng::Rng,
-    world::World,
+    world::{Event, World},
 };
 
 const SECOND: u64 = 1_000_000_000;
 /// Records damaged.
 const DAMAGED_MAX: usize = 6;
 
+/// An operator who drains nodes, and lets them take requests again.
+#[derive(Debug)]
+pub(crate) struct Drains {
+    rng: Rng,
+    /// Mean time between two requests; none if there are none.
+    interval: Option<u64>,
+    nodes: usize,
+}
+
+impl Drains {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            rng: Rng::new(options.seed, 0xd4a1),
+            interval: options.drain_interval,
+            nodes: options.nodes,
+        }
+    }
+
+    fn pause(&mut self) -> Option<u64> {
+        let interval = self.interval?;
+        Some(self.rng.exponential(interval))
+    }
+
+    fn request(&mut self) -> RingRequest {
+        let verb = *self.rng.pick(&["drain", "undrain", "undrain"]);
+        RingRequest {
+            verb: verb.to_owned(),
+            node: format!("n{}", 1 + self.rng.index(self.nodes)),
+            timeout_ms: 3_000,
+            ..RingRequest::default()
+        }
+    }
+}
+
 impl World {
+    pub(crate) fn plan_drain(&mut self) {
+        if let Some(pause) = self.drains.pause() {
+            self.agenda.plan(self.now + pause, Event::Drain);
+        }
+    }
+
+    pub(crate) fn drain_some(&mut self) {
+        if self.faulty {
+            let request = self.drains.request();
+            self.ask_ring(Request::RingChange(request));
+            self.plan_drain();
+        }
+    }
+
+    /// No node stays drained.
+    pub(crate) fn let_back(&mut self) {
+        for node in 0..self.processes.len() {
+            let machine = self.processes[node].machine.as_mut();
+            if machine.is_some_and(|machine| machine.undrain()) {
+                self.drain(node);
+            }
+        }
+    }
+
     /// Damages some records, one copy of each, and looks on while they are found and mended.
     ///
     /// # Errors
@@ -38,7 +96,8 @@ impl World {
             let node = *rng.pick(&self.layout.owners[key]);
             let key = u32::try_from(key).expect("a run has few keys");
             let struck = damaged.iter().any(|(_, other)| *other == key);
-            if !struck && self.damage(node, key) {
+            // What cannot even be listed is found by comparing, not by reading.
+            if !struck && self.damage(node, key) && self.bytes(node, key).is_some() {
                 damaged.insert((node, key));
             }
         }

@@ -62,6 +62,7 @@ pub fn run(options: Options, print: bool) -> Report {
         let pause = SECOND / 2 + world.operator.pause();
         world.agenda.plan(pause, Event::Operator);
     }
+    world.plan_drain();
     if let Some(pause) = world.nemesis.pause() {
         world.agenda.plan(pause, Event::Strike);
     }
@@ -87,6 +88,7 @@ impl World {
         self.mend();
         let limit = self.now + convergence::HEALING_MAX;
         while self.broken.is_none() && !self.is_at_rest() {
+            self.let_back();
             if limit < self.now {
                 convergence::silent(
                     "not every node is ready and every client answered",

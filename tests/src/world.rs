@@ -24,6 +24,7 @@ use quorate_ring::{Decree, Member, NodeId, Ring};
 
 use crate::{
     agenda::Agenda,
+    care::Drains,
     clock::Clock,
     disk::Disk,
     history::{History, Seen},
@@ -73,6 +74,8 @@ pub enum Event {
     Audit,
     /// An operator does something about the ring.
     Operator,
+    /// An operator drains a node, or lets it take requests again.
+    Drain,
 }
 
 /// A message on its way.
@@ -150,6 +153,8 @@ pub struct World {
     pub reported: BTreeSet<(usize, Bytes)>,
     /// What a node last answered to `verify`.
     pub verified: Option<Verified>,
+    /// Who drains nodes.
+    pub(crate) drains: Drains,
     ring: Arc<Ring>,
     known: Vec<Member>,
     indexes: BTreeMap<NodeId, usize>,
@@ -213,6 +218,7 @@ impl World {
             heard: None,
             reported: BTreeSet::new(),
             verified: None,
+            drains: Drains::new(&options),
             principals,
             processes,
             workload,
@@ -262,6 +268,7 @@ impl World {
                 }
             }
             Event::Operator => self.operate(),
+            Event::Drain => self.drain_some(),
             Event::Strike => self.strike(),
             Event::Fault(fault) => {
                 if self.faulty {

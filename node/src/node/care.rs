@@ -56,14 +56,23 @@ impl Node {
     /// From now on requests of clients about data are refused, naming the limit `draining`, until
     /// this is taken back or the process ends. What other nodes ask is done as before.
     pub(super) fn set_drained(&mut self, on: bool) {
-        self.core.upkeep.drains = on;
-        self.tell_all();
+        if self.core.upkeep.drains != on {
+            self.core.upkeep.drains = on;
+            self.tell_all();
+        }
     }
 
     /// Damaged records that have been written anew since the start.
     #[must_use]
     pub const fn mended(&self) -> u64 {
         self.core.upkeep.mended
+    }
+
+    /// Takes requests of clients again, whoever did not want that. True if it took none.
+    pub fn undrain(&mut self) -> bool {
+        let drained = self.core.upkeep.drains;
+        self.set_drained(false);
+        drained
     }
 
     /// How far this node's scrub is.
