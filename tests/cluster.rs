@@ -10,6 +10,8 @@ mod dev;
 mod handoff;
 #[path = "cluster/programs.rs"]
 mod programs;
+#[path = "cluster/restart.rs"]
+mod restart;
 
 use std::{
     collections::BTreeMap,

@@ -5,7 +5,7 @@
 //! | rows | where |
 //! |---|---|
 //! | 1, 3, 5, 12, 19, 21, 26, 31, 33, 42 | here |
-//! | 23, 24, 25, 27, 28 | `storage` |
+//! | 23, 24, 25, 27, 28 | `storage`; 25 also `care` |
 //! | 2, 35 | `clocks` |
 //! | 18, 32, 44, 45 | `network` |
 //! | 43, 46, 50 | `clients` |
@@ -26,6 +26,8 @@
 use quorate_client::wire::{Condition, ErrorCode};
 use quorate_sim::{Options, story::Story};
 
+#[path = "scenarios/care.rs"]
+mod care;
 #[path = "scenarios/clients.rs"]
 mod clients;
 #[path = "scenarios/clocks.rs"]

@@ -25,6 +25,8 @@ use crate::{
 
 /// Tries at an error that another node may not have.
 const FEW: u32 = 3;
+/// The limit that a node names when it wants no more requests.
+const DRAINING: &str = "draining";
 /// Most of the caller's time that is kept back for the node's answer to arrive.
 const MARGIN_MAX: Duration = Duration::from_millis(100);
 
@@ -138,6 +140,9 @@ impl Call<'_> {
                 }
             };
             match outcome {
+                Try::Answer(Response::Error(body)) if self.is_sent_away(&body) => {
+                    self.last = Some(body);
+                }
                 Try::Answer(Response::Error(body)) => {
                     if let Some(end) = self.refused(body) {
                         return Err(end);
@@ -175,6 +180,16 @@ impl Call<'_> {
         };
         self.pool
             .choose(route(&self.request), preference, &self.tried)
+    }
+
+    /// True if the node that was asked is about to stop and has done nothing: another is asked at
+    /// once, which costs no budget.
+    fn is_sent_away(&self, body: &ErrorBody) -> bool {
+        let drains = body.limit.as_deref() == Some(DRAINING) && !self.pool.is_pinned();
+        if let Some(link) = self.tried.last().filter(|_| drains) {
+            link.sent_away(Instant::now());
+        }
+        drains
     }
 
     /// A node's error: the end of the operation, or `None` to go on.

@@ -353,16 +353,51 @@ impl Client {
     /// # }
     /// ```
     pub async fn healing(&self, verb: &str, bucket: &str) -> Result<HealingReply, ReadError> {
-        let request = Request::Healing(HealingRequest {
-            verb: verb.to_owned(),
-            bucket: bucket.to_owned(),
-            timeout_ms: 0,
-        });
+        let (verb, bucket) = (verb.to_owned(), bucket.to_owned());
+        let request = HealingRequest {
+            verb,
+            bucket,
+            ..HealingRequest::default()
+        };
+        self.care(request).await
+    }
+
+    /// Asks for any of the things that a [`HealingRequest`] names.
+    ///
+    /// ```no_run
+    /// # use quorate_client::{*, wire::HealingRequest};
+    /// # async fn example(client: Client) -> Result<(), ReadError> {
+    /// let verb = "verify".to_owned();
+    /// let reply = client.care(HealingRequest { verb, ..HealingRequest::default() }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn care(&self, request: HealingRequest) -> Result<HealingReply, ReadError> {
+        let request = Request::Healing(request);
         let response = self.call(request, Effect::Read, None).await?;
         let Response::Healing(reply) = response else {
             return Err(unexpected(&response).into());
         };
         Ok(reply)
+    }
+
+    /// Sends a node's clients away, or lets them come back: the verb is `drain` or `undrain`.
+    ///
+    /// ```no_run
+    /// # use quorate_client::{*, wire::RingRequest};
+    /// # async fn example(client: Client) -> Result<(), WriteError> {
+    /// let (verb, node) = ("drain".to_owned(), "n2".to_owned());
+    /// client.drain(RingRequest { verb, node, ..RingRequest::default() }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn drain(&self, request: RingRequest) -> Result<(), WriteError> {
+        let request = Request::RingChange(request);
+        let response = self.call(request, Effect::Idempotent, None).await?;
+        if matches!(response, Response::Healing(_)) {
+            return Ok(());
+        }
+        Err(unexpected(&response).into())
     }
 
     /// Asks about the ring, or changes it. The client's own limit of time applies.

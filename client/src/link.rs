@@ -19,6 +19,9 @@ use crate::{
     routing::{Candidate, Health},
 };
 
+/// How long a node is asked last that has sent us away because it drains.
+const SENT_AWAY: Duration = Duration::from_secs(2);
+
 /// Why there is no lane.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -64,6 +67,8 @@ pub(crate) struct Link {
     tries: Mutex<Tries>,
     wanted: AtomicBool,
     record: Mutex<Record>,
+    /// Until then it is asked last: it has sent us away.
+    drains: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -79,6 +84,7 @@ impl Link {
             }),
             wanted: AtomicBool::new(false),
             record: Mutex::default(),
+            drains: Mutex::new(None),
         }
     }
 
@@ -135,6 +141,9 @@ impl Link {
     }
 
     fn health(&self) -> Health {
+        if self.is_draining() {
+            return Health::Down;
+        }
         if self
             .lane
             .load()
@@ -150,6 +159,16 @@ impl Link {
         } else {
             Health::Untried
         }
+    }
+
+    /// It wants no requests at present.
+    pub(crate) fn sent_away(&self, now: Instant) {
+        *self.drains.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + SENT_AWAY);
+    }
+
+    fn is_draining(&self) -> bool {
+        let drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
+        drains.is_some_and(|until| Instant::now() < until)
     }
 
     /// Whether a lane should be made in the background.

@@ -8,7 +8,8 @@ use quorate_client::wire::{
     BucketInfo, BucketOptions, BucketRequest, Condition, DecodeError, ErrorBody, ErrorCode,
     ExplainReply, ExplainRequest, FrameReader, GetReply, GetRequest, HealingReply, HealingRequest,
     Hello, HelloReply, KeyItem, KeysReply, KeysRequest, NodeStatus, PairStatus, ReplicaReport,
-    Request, Response, RingReply, SeenKey, SessionToken, StatusReply, Version, WriteReply, WriteRequest, decode_body,
+    Request, Response, RingReply, SeenKey, SessionToken, StatusReply, Version, WriteReply,
+    WriteRequest, decode_body,
     frame::{self, kind},
 };
 
@@ -194,6 +195,7 @@ fn requests_for_buckets_and_nodes() -> Vec<(Request, &'static str)> {
         ),
         (
             Request::Healing(HealingRequest {
+                after: Bytes::new(),
                 verb: "roots".to_owned(),
                 bucket: "b".to_owned(),
                 timeout_ms: 7,

@@ -160,6 +160,14 @@ impl Catalogue {
         found.map(|(_, entry)| entry.info.n)
     }
 
+    /// The name of a bucket, also of one that has been dropped.
+    #[must_use]
+    pub fn name(&self, id: BucketId) -> Option<&str> {
+        let mut entries = self.entries.iter();
+        let found = entries.find(|(name, entry)| bucket_id(name, entry.generation) == id);
+        found.map(|(name, _)| name.as_str())
+    }
+
     /// True if the last write wins in some bucket.
     #[must_use]
     pub fn has_lww(&self) -> bool {

@@ -52,6 +52,9 @@ pub struct NodeConfig {
     /// replicas tell each other go on below it, down to the store's own reserve of 512 MiB.
     #[serde(default = "disk_free_min")]
     pub disk_free_min: u64,
+    /// At most so many bytes a second are read to look for damage.
+    #[serde(default = "scrub_bytes_per_second")]
+    pub scrub_bytes_per_second: u64,
     /// Certificates and keys.
     pub tls: TlsFiles,
     /// What the cluster was founded with. Who joins is told it.
@@ -80,6 +83,11 @@ pub struct NodeConfig {
 /// Twice the store's own reserve, so that there is something left for deletes and repair.
 const fn disk_free_min() -> u64 {
     1 << 30
+}
+
+/// A terabyte in a day and a half, and next to nothing for a disk.
+const fn scrub_bytes_per_second() -> u64 {
+    8 << 20
 }
 
 /// When a write is acknowledged.
@@ -389,6 +397,7 @@ mod tests {
         assert_eq!(config.tls.ca, Path::new("/etc/quorate/tls/ca.pem"));
         assert_eq!(config.cluster.partitions, 256);
         assert_eq!(config.disk_free_min, 1 << 30);
+        assert_eq!(config.scrub_bytes_per_second, 8 << 20);
         assert_eq!(config.store_durability(), Durability::Sync);
     }
 

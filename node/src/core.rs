@@ -4,7 +4,7 @@
 //! Operations never call each other: they leave notices here, which the node delivers in order.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -86,6 +86,26 @@ pub(crate) struct Behind {
     pub(crate) oldest: Option<(NodeId, Instant)>,
 }
 
+/// How this node and what it stores are, for those who look after them.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    /// Nodes that want no requests of clients: they are asked last.
+    pub(crate) draining: BTreeSet<NodeId>,
+    /// True while this node wants none.
+    pub(crate) drains: bool,
+    /// Damaged records found.
+    pub(crate) corrupt: u64,
+    /// Records that could not be read and have been written anew.
+    pub(crate) mended: u64,
+    /// Damaged records whose replicas are being asked.
+    pub(crate) recovering: usize,
+    /// When the last pass of the scrub ended.
+    pub(crate) scrubbed: Option<Instant>,
+    pub(crate) disk_bytes: u64,
+    /// Bytes free where the store lies; zero if nobody has said.
+    pub(crate) disk_free: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) me: NodeId,
@@ -118,8 +138,7 @@ pub(crate) struct Core {
     pub(crate) repair_rpcs: BTreeMap<(NodeId, RpcId), Address>,
     pub(crate) requests: usize,
     pub(crate) request_bytes: usize,
-    pub(crate) corrupt: u64,
-    pub(crate) disk_bytes: u64,
+    pub(crate) upkeep: Upkeep,
     /// Less space is left than `disk_free_min`.
     pub(crate) disk_low: bool,
     pub(crate) tickets: u64,
@@ -290,7 +309,8 @@ impl Core {
         order.sort_by_key(|node| {
             let own = *node != self.me;
             let suspect = self.gossip.state(*node) == Some(State::Suspect);
-            (own, suspect, self.peers.expected(*node))
+            let draining = self.upkeep.draining.contains(node);
+            (own, suspect, draining, self.peers.expected(*node))
         });
         order
     }

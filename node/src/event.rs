@@ -104,6 +104,15 @@ pub enum Event {
         /// In so many leaves.
         leaves: u64,
     },
+    /// A pass of the scrub over all that is stored has ended.
+    Scrubbed {
+        /// Records read.
+        records: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Those that were damaged.
+        damaged: u64,
+    },
     /// A decree about the ring was adopted.
     RingChanged {
         /// Its number.

@@ -49,8 +49,10 @@ pub struct Limits {
     pub status_wait: Duration,
     /// About how often the trees of two replicas are compared while nothing happens.
     pub anti_entropy_interval: Duration,
-    /// The audit of the tree against the stored records pauses so long between two rounds.
+    /// The scrub, which also audits the tree, pauses so long between two passes.
     pub audit_pause: Duration,
+    /// The scrub reads at most so much in a second, unless somebody wished for a pass.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for Limits {
@@ -75,6 +77,7 @@ impl Default for Limits {
             status_wait: Duration::from_secs(1),
             anti_entropy_interval: Duration::from_secs(30),
             audit_pause: Duration::from_mins(10),
+            scrub_bytes_per_second: 8 << 20,
         }
     }
 }

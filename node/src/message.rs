@@ -11,7 +11,7 @@ use quorate_client::wire::{NodeStatus, Response, WriteRequest};
 use quorate_ring::RingEpoch;
 
 use crate::{
-    healing::{hints::message::HintMessage, message::TreeMessage},
+    healing::{care::CareMessage, hints::message::HintMessage, message::TreeMessage},
     ring_message::RingMessage,
 };
 
@@ -234,6 +234,13 @@ pub enum Message {
         id: RpcId,
         /// Question or answer.
         body: HintMessage,
+    },
+    /// About a node's care for what it stores.
+    Care {
+        /// Carried back in the answer.
+        id: RpcId,
+        /// Question or answer.
+        body: CareMessage,
     },
     /// About the ring.
     Ring {

@@ -4,8 +4,10 @@
 //! a clock or touches a file: it is told, and hands out what it wants done.
 
 mod cancel;
+mod care;
 mod catalogue;
 mod clock;
+mod foresight;
 mod healing;
 mod hints;
 mod joining;
@@ -44,10 +46,13 @@ use crate::{
     bucket::BadCatalogue,
     causality::ContextKey,
     coordinator::{Answer, Flow, Operation, local_scan::LocalScan},
-    core::{Behind, Core, Notice, Origin},
+    core::{Behind, Core, Notice, Origin, Upkeep},
     event::Event,
     forwards::Forwards,
-    healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor, hints::Hints},
+    healing::{
+        Mechanism, anti_entropy::AntiEntropy, governor::Governor, hints::Hints,
+        inspect::Inspections,
+    },
     hybrid::Hybrid,
     identity::Identity,
     limits::Limits,
@@ -107,11 +112,13 @@ pub struct Node {
     healing: Box<dyn Mechanism>,
     hints: Hints,
     inquiries: Inquiries,
+    inspections: Inspections,
     desk: Desk,
     /// The ring with which the cluster began.
     founding: Arc<Ring>,
     next_compare: Instant,
     ready: bool,
+    /// The process is about to end.
     draining: bool,
     failed: bool,
 }
@@ -155,8 +162,7 @@ impl Node {
             repair_rpcs: BTreeMap::new(),
             requests: 0,
             request_bytes: 0,
-            corrupt: 0,
-            disk_bytes: 0,
+            upkeep: Upkeep::default(),
             disk_low: false,
             tickets: 0,
             hybrid: Hybrid::new(),
@@ -171,6 +177,7 @@ impl Node {
             hints: Hints::new(now.mono),
             inquiries: Inquiries::default(),
             core,
+            inspections: Inspections::default(),
             desk,
             founding: options.ring,
             running: BTreeMap::new(),
@@ -212,7 +219,7 @@ impl Node {
             | Request::Healing(_)
             | Request::RingChange(_) => 0,
         };
-        match self.admit(bytes) {
+        match self.admit(&request, bytes) {
             Ok(()) => {
                 self.core.requests += 1;
                 self.core.request_bytes += bytes;
@@ -230,9 +237,9 @@ impl Node {
         self.pump();
     }
 
-    fn admit(&self, bytes: usize) -> Result<(), &'static str> {
+    fn admit(&self, request: &Request, bytes: usize) -> Result<(), &'static str> {
         let core = &self.core;
-        if self.draining || self.failed {
+        if self.draining || self.failed || (core.upkeep.drains && is_data(request)) {
             return Err("draining");
         }
         if core.limits.requests_max <= core.requests {
@@ -325,6 +332,7 @@ impl Node {
             }
             Message::Tree { id, body } => self.tree_message(from, id, body),
             Message::Hint { id, body } => self.hint_message(from, id, body),
+            Message::Care { id, body } => self.care_message(from, id, body),
             Message::Members { members, .. } => self.take_members(&members),
             Message::Gossip(message) => self.gossip_message(from, message),
         }
@@ -449,6 +457,9 @@ impl Node {
                 if let Some(items) = items
                     && !self.hints.scanned(&mut self.core, ticket, &items, more)
                     && !self.healing.scanned(&mut self.core, ticket, &items, more)
+                    && !self
+                        .inspections
+                        .scanned(&mut self.core, ticket, &items, more)
                     && let Some(mut scan) = self.scans.remove(&ticket)
                     && let Some(command) = scan.handle(&mut self.core, ticket, items, more)
                 {
@@ -524,9 +535,10 @@ impl Node {
         Some(output)
     }
 
-    /// How many bytes the store takes, for `cluster status`.
-    pub fn handle_disk_bytes(&mut self, bytes: u64) {
-        self.core.disk_bytes = bytes;
+    /// How many bytes the store takes, for `cluster status`, and how many are free beside it.
+    pub fn handle_disk_bytes(&mut self, bytes: u64, free: u64) {
+        self.core.upkeep.disk_bytes = bytes;
+        self.core.upkeep.disk_free = free;
     }
 
     /// Whether less space is left than the operator wants to keep. While it is so, this node takes
@@ -555,6 +567,7 @@ impl Node {
                 self.timers.remove(&(running.wake, key));
                 self.running.remove(&key);
                 self.recoveries.retain(|_, recovery| *recovery != key);
+                self.core.upkeep.recovering = self.recoveries.len();
             }
             Flow::Until(wake) => {
                 let wake = match fired {
@@ -587,6 +600,7 @@ impl Node {
                 if change.address.is_hint() {
                     self.hints.changed(self.core.now.mono);
                 } else {
+                    self.core.upkeep.mended += u64::from(change.mends());
                     self.healing.changed(&self.core, change);
                 }
             } else if let Some((caller, address, done)) = self.core.replica.poll_done() {
@@ -628,6 +642,7 @@ impl Node {
             quorate_gossip::Output::Event(event) => {
                 let MemberEvent::Changed(update) = event;
                 if update.state == State::Up {
+                    self.core.upkeep.draining.remove(&update.node);
                     // It may have missed bucket changes while it was away, or we while we were.
                     self.next_compare = self.next_compare.min(self.core.now.mono);
                     self.healing.peer_up(&mut self.core, update.node);
@@ -697,6 +712,14 @@ fn place_of(token: u64, bucket: BucketId, key: Bytes) -> Address {
         key,
         hint_for,
     }
+}
+
+/// True for what a client can ask another node for just as well.
+const fn is_data(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Get(_) | Request::Put(_) | Request::Delete(_) | Request::Keys(_)
+    )
 }
 
 fn replicated(id: RpcId, verdict: Verdict) -> Message {

@@ -18,6 +18,7 @@ mod damage;
 mod expiry;
 mod handover;
 mod hints;
+mod mending;
 mod recent;
 mod withdraw;
 
@@ -142,6 +143,8 @@ pub(crate) enum Precondition {
 #[derive(Debug)]
 pub(crate) enum Job {
     Read,
+    /// The same, but what is on the disk counts and not what is remembered.
+    Look,
     Apply(Merge),
     /// The same, and synced however lax this node's durability is: a hint goes for it.
     Settle(Merge),
@@ -219,6 +222,7 @@ impl Entry {
             return false;
         }
         match (job, self.latest.container()) {
+            (Job::Look, _) => true,
             (Job::Apply(merge) | Job::Settle(merge), Some(held)) => {
                 held.clock().dominates(merge.incoming.clock())
             }
@@ -343,7 +347,7 @@ impl Replica {
         caller: Caller,
         job: Job,
     ) {
-        let writes = !matches!(job, Job::Read);
+        let writes = !matches!(job, Job::Read | Job::Look);
         if writes && limits.store_bytes_max <= self.store_bytes {
             return self.refuse(caller, address, "store_queue_bytes");
         }
@@ -557,7 +561,7 @@ impl Replica {
                 break;
             }
             let waits = match job {
-                Job::Read => {
+                Job::Read | Job::Look => {
                     let done = Done::Read(entry.durable.clone());
                     self.done.push_back((caller, address.clone(), done));
                     Waits::No

@@ -17,6 +17,7 @@ use crate::{
     causality::{Clock, Context, OpId},
     coordinator::{
         Operation,
+        care::CareOp,
         catalogue::CatalogueOp,
         explain::ExplainOp,
         forward::ForwardOp,
@@ -25,6 +26,7 @@ use crate::{
         read::{Quorum, ReadOp, StandIns, Wanted},
         scan::{ScanOp, parse_cursor},
         status::StatusOp,
+        verify::VerifyOp,
         write::{Plan, WriteOp},
     },
     core::{Core, Origin},
@@ -56,7 +58,11 @@ fn needed_role(request: &Request) -> Role {
         | Request::Ring
         | Request::Status
         | Request::RingChange(_) => Role::Read,
-        Request::Healing(healing) if matches!(&healing.verb[..], "roots" | "hints") => Role::Read,
+        Request::Healing(healing)
+            if matches!(healing.verb.as_str(), "roots" | "hints" | "scrubs") =>
+        {
+            Role::Read
+        }
         Request::Healing(_) => Role::Admin,
     }
 }
@@ -136,6 +142,7 @@ impl Node {
     }
 
     fn begin_healing(&mut self, origin: Origin, healing: &HealingRequest) -> Result<(), ErrorBody> {
+        let key = self.core.op_key();
         let compare = match healing.verb.as_str() {
             "hints" => {
                 let key = self.core.op_key();
@@ -145,6 +152,19 @@ impl Node {
             }
             "compare" => true,
             "roots" => false,
+            "scrub" | "scrubs" => {
+                let begin = healing.verb == "scrub";
+                let op = CareOp::scrub(&mut self.core, key, origin, begin);
+                self.run(key, Operation::Care(Box::new(op)));
+                return Ok(());
+            }
+            "verify" => {
+                let deadline = self.core.deadline(healing.timeout_ms);
+                let first = healing.after.clone();
+                let op = VerifyOp::start(&mut self.core, key, origin, first, deadline);
+                self.run(key, Operation::Verify(Box::new(op)));
+                return Ok(());
+            }
             other => return Err(invalid(format!("healing knows no verb {other:?}"))),
         };
         let n = if healing.bucket.is_empty() {
@@ -152,7 +172,6 @@ impl Node {
         } else {
             Some(self.core.catalogue.find(&healing.bucket)?.info.n)
         };
-        let key = self.core.op_key();
         let op = HealingOp::start(&mut self.core, key, origin, n, compare);
         self.run(key, Operation::Healing(Box::new(op)));
         Ok(())

@@ -28,6 +28,8 @@ pub struct Progress {
     pub bytes: u64,
     /// Bytes its store takes.
     pub disk_bytes: u64,
+    /// Bytes that are free where its store lies; zero if it does not say.
+    pub disk_free: u64,
     /// True if it has nothing that belongs to others.
     pub clean: bool,
     /// True while it wants no new requests.

@@ -3,7 +3,7 @@
 //! Founding deals every position of every list to the node with the least load for its weight,
 //! among the nodes of zones the list does not have yet. A change of members moves as little as it
 //! can: what a leaver held goes to the least loaded, and a newcomer takes its fair share, position
-//! by position, from the most loaded. Load is counted per prefix of the list, since a bucket with
+//! by position, from the most loaded; where zones have changed, lists are spread over them again. Load is counted per prefix of the list, since a bucket with
 //! n replicas uses the first n places. Everything is a function of its arguments.
 //!
 //! Not decided here: who the members are, and how data follows its partition.
@@ -43,6 +43,18 @@ impl<'a> Load<'a> {
     fn take(&mut self, place: usize, node: usize) {
         for prefix in &mut self.held[place..] {
             prefix[node] -= 1;
+        }
+    }
+
+    /// A list has changed.
+    fn follow(&mut self, before: &[Option<usize>], after: &[Option<usize>]) {
+        for (place, pair) in before.iter().zip(after).enumerate() {
+            if let (Some(old), Some(new)) = pair
+                && old != new
+            {
+                self.take(place, *old);
+                self.add(place, *new);
+            }
         }
     }
 
@@ -110,6 +122,9 @@ pub(crate) fn adapt(nodes: &[Candidate], old: Vec<Vec<Option<usize>>>, length: u
             }
         }
     }
+    for list in &mut lists {
+        spread(nodes, &mut load, list);
+    }
     for place in 0..length {
         level(nodes, &mut load, &mut lists, place);
     }
@@ -117,6 +132,30 @@ pub(crate) fn adapt(nodes: &[Candidate], old: Vec<Vec<Option<usize>>>, length: u
         .into_iter()
         .map(|list| list.into_iter().flatten().collect())
         .collect()
+}
+
+/// Lets every beginning of a list have as many zones as it can: zones may have changed, or come up
+/// that did not exist before. Who stands further back changes places; else the least full comes in.
+fn spread(nodes: &[Candidate], load: &mut Load<'_>, list: &mut Vec<Option<usize>>) {
+    for place in 1..list.len() {
+        let used: BTreeSet<usize> = list[..place]
+            .iter()
+            .flatten()
+            .map(|n| nodes[*n].zone)
+            .collect();
+        let fresh = |node: &usize| !used.contains(&nodes[*node].zone);
+        if list[place].as_ref().is_some_and(fresh) {
+            continue;
+        }
+        let behind = list[place + 1..].iter().flatten().copied().find(fresh);
+        let free = (0..nodes.len()).filter(fresh);
+        let best = behind.or_else(|| free.min_by(|a, b| load.fuller(place, *a, *b)));
+        if let Some(node) = best {
+            let after = exchanged(list, place, node);
+            load.follow(list, &after);
+            *list = after;
+        }
+    }
 }
 
 /// Moves one place of one list at a time from the fullest node to the emptiest, while that helps.
@@ -144,14 +183,7 @@ fn level(nodes: &[Candidate], load: &mut Load<'_>, lists: &mut [Vec<Option<usize
             Some((rich, at)) => {
                 let before = lists[at].clone();
                 lists[at] = exchanged(&before, place, poor);
-                for (place, node) in before.iter().enumerate() {
-                    if let (Some(old), Some(new)) = (*node, lists[at][place])
-                        && old != new
-                    {
-                        load.take(place, old);
-                        load.add(place, new);
-                    }
-                }
+                load.follow(&before, &lists[at]);
                 debug_assert_eq!(before[place], Some(rich));
             }
             None => {

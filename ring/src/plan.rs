@@ -34,9 +34,9 @@ pub enum PlanError {
     /// The ring cannot be made.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// A weight that cannot be.
+    /// A weight or a zone that cannot be.
     #[error("{0}")]
-    Weight(String),
+    Setting(String),
 }
 
 /// One replica that changes hands.
@@ -163,7 +163,18 @@ fn outcome(old: &Ring, staged: &Staged) -> Result<(Ring, Vec<NodeId>), PlanError
                     ..
                 } = &members[at];
                 let changed = Member::new(name, address, zone, *weight);
-                members[at] = changed.map_err(|error| PlanError::Weight(error.to_string()))?;
+                members[at] = changed.map_err(|error| PlanError::Setting(error.to_string()))?;
+            }
+            Change::Zone(name, zone) => {
+                let at = find(&members, name)?;
+                let Member {
+                    name,
+                    address,
+                    weight,
+                    ..
+                } = &members[at];
+                let changed = Member::new(name, address, zone, *weight);
+                members[at] = changed.map_err(|error| PlanError::Setting(error.to_string()))?;
             }
             Change::Resize(count) => {
                 base = Partitions::new(*count)
@@ -235,17 +246,68 @@ fn balance(ring: &Ring, n: usize) -> f64 {
 /// What the nodes whose fair share grows lack of it, as a fraction of all places.
 fn minimum(old: &Ring, ring: &Ring, n: usize) -> f64 {
     let held = held(old, ring, n);
-    let weights: u64 = ring.members().iter().map(|m| u64::from(m.weight)).sum();
     let all = places(ring, n);
     let most = u64::from(ring.partitions().count());
+    let shares = zone_shares(ring, n);
     let lacks = ring.members().iter().map(|member| {
-        let fair = (all * u64::from(member.weight) / weights).min(most);
+        let (share, weights) = shares.get(member.zone.as_str()).copied().unwrap_or((0, 1));
+        let fair = (share * u64::from(member.weight) / weights).min(most);
         let (before, after) = held.get(&member.id).copied().unwrap_or_default();
         // Where weights ask for more than one replica of everything, what is placed is fair.
         fair.min(after).saturating_sub(before)
     });
     let lacks: u64 = lacks.sum();
-    ratio(lacks, all)
+    ratio(lacks.max(crowded(old, ring, n)), all)
+}
+
+/// What each zone has to hold, by weight, and its weight. Where there are as many zones as replicas
+/// or more, none can hold two of one partition: what that takes from a heavy one goes to the others.
+fn zone_shares(ring: &Ring, n: usize) -> BTreeMap<&str, (u64, u64)> {
+    let mut open: BTreeMap<&str, u64> = BTreeMap::new();
+    for member in ring.members() {
+        *open.entry(&member.zone).or_default() += u64::from(member.weight);
+    }
+    let most = u64::from(ring.partitions().count());
+    let capped = n.min(usize::from(ring.replicas_max())) <= open.len();
+    let (mut shares, mut left) = (BTreeMap::new(), places(ring, n));
+    loop {
+        let weights: u64 = open.values().sum();
+        let full = |(_, weight): &(&&str, &u64)| capped && most * weights < left * **weight;
+        let Some((zone, weight)) = open.iter().find(full).map(|(zone, w)| (*zone, *w)) else {
+            let rest = open.into_iter();
+            shares.extend(rest.map(|(zone, weight)| (zone, (left * weight / weights, weight))));
+            return shares;
+        };
+        open.remove(zone);
+        shares.insert(zone, (most, weight));
+        left -= most;
+    }
+}
+
+/// Replicas that must move because they share a zone, as zones will be, and need not.
+fn crowded(old: &Ring, ring: &Ring, n: usize) -> u64 {
+    let zones = zones(ring).len().min(n).min(ring.members().len());
+    let partitions = (0..ring.partitions().count()).map(Partition);
+    let lacks = partitions.map(|partition| {
+        let before = before(old, ring, partition, n).iter();
+        let mut here: Vec<&str> = before
+            .filter_map(|node| ring.member(*node))
+            .map(|member| member.zone.as_str())
+            .collect();
+        let kept = here.len();
+        here.sort_unstable();
+        here.dedup();
+        // Places of those who leave are filled anyway.
+        (kept - here.len()).min(zones.saturating_sub(here.len())) as u64
+    });
+    lacks.sum()
+}
+
+fn zones(ring: &Ring) -> Vec<&str> {
+    let mut zones: Vec<&str> = ring.members().iter().map(|m| m.zone.as_str()).collect();
+    zones.sort_unstable();
+    zones.dedup();
+    zones
 }
 
 fn warnings(old: &Ring, ring: &Ring, dead: &[NodeId], n: usize) -> Vec<String> {
@@ -256,9 +318,7 @@ fn warnings(old: &Ring, ring: &Ring, dead: &[NodeId], n: usize) -> Vec<String> {
             "{count} nodes are fewer than the {n} replicas that a bucket asks for"
         ));
     }
-    let mut zones: Vec<&str> = ring.members().iter().map(|m| m.zone.as_str()).collect();
-    zones.sort_unstable();
-    zones.dedup();
+    let zones = zones(ring);
     if 1 < zones.len() && zones.len() < n.min(count) {
         warnings.push(format!(
             "{} zones are fewer than {n} replicas: some zone holds two of a key",

@@ -1,6 +1,6 @@
 //! Staged changes: what operators want the next ring to be, kept by every node.
 //!
-//! One entry for each node concerned (and one for the number of partitions), each with a stamp;
+//! One entry for each node concerned (a second for its zone, and one for the number of partitions), each with a stamp;
 //! merging takes the entry with the higher stamp, so copies become equal however they meet. Staged
 //! changes belong to one epoch: those of an older epoch are worth nothing.
 //!
@@ -33,20 +33,26 @@ pub enum Change {
     Replace(String, Member),
     /// A node's share changes.
     Weight(String, u32),
+    /// A node is in another zone.
+    Zone(String, String),
     /// The token space is cut otherwise.
     Resize(u32),
 }
 
 impl Change {
-    fn subject(&self) -> &str {
-        match self {
+    /// What the change is about. A node's zone is a matter of its own: it may change beside the
+    /// weight. No node's name has a space in it.
+    fn subject(&self) -> String {
+        let name = match self {
+            Self::Zone(name, _) => return format!("{name} zone"),
             Self::Join(member) => &member.name,
             Self::Leave(name)
             | Self::Remove(name)
             | Self::Replace(name, _)
             | Self::Weight(name, _) => name,
             Self::Resize(_) => RESIZE,
-        }
+        };
+        name.to_owned()
     }
 
     /// As the command that stages it.
@@ -58,6 +64,7 @@ impl Change {
             Self::Remove(name) => format!("remove {name} --dead"),
             Self::Replace(old, new) => format!("replace {old} {}", new.name),
             Self::Weight(name, weight) => format!("weight {name} {weight}"),
+            Self::Zone(name, zone) => format!("zone {name} {zone}"),
             Self::Resize(count) => format!("resize {count}"),
         }
     }
@@ -100,7 +107,7 @@ impl Staged {
 
     /// Adds a change, or replaces the one for the same node. False if there are too many.
     pub fn stage(&mut self, by: NodeId, change: Change) -> bool {
-        let subject = change.subject().to_owned();
+        let subject = change.subject();
         if MEMBERS_MAX <= self.entries.len() && !self.entries.contains_key(&subject) {
             return false;
         }
@@ -243,6 +250,11 @@ fn put_change(out: &mut Vec<u8>, change: Option<&Change>) {
             out.push(6);
             out.extend(count.to_le_bytes());
         }
+        Some(Change::Zone(name, zone)) => {
+            out.push(7);
+            put_text(out, name);
+            put_text(out, zone);
+        }
     }
 }
 
@@ -268,6 +280,10 @@ fn take_change(rest: &mut &[u8]) -> Result<Option<Change>, BadRing> {
             Some(Change::Weight(name, u32::from_le_bytes(take(rest)?)))
         }
         6 => Some(Change::Resize(u32::from_le_bytes(take(rest)?))),
+        7 => {
+            let name = take_text(rest)?.to_owned();
+            Some(Change::Zone(name, take_text(rest)?.to_owned()))
+        }
         _ => return Err(BadRing::Damaged),
     })
 }

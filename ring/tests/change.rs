@@ -47,6 +47,29 @@ fn a_join_moves_little_more_than_it_must() {
 }
 
 #[test]
+fn a_zone_may_change_beside_a_weight_and_the_spread_follows() {
+    let decree = found(6, 64);
+    let zone = |at: usize, zone: &str| Change::Zone(format!("n{at}"), zone.to_owned());
+    let changes = [zone(0, "a"), zone(1, "a"), zone(2, "b"), zone(3, "b")];
+    let weight = Change::Weight("n5".to_owned(), 2);
+    let all = staged(&decree, changes.into_iter().chain([weight]));
+    assert_eq!(Staged::from_bytes(&all.to_bytes()).unwrap(), all);
+    let plan = Plan::new(&decree, &all, 3).unwrap();
+    let weighty = plan.ring.member(NodeId::of_name("n5")).unwrap();
+    assert_eq!((weighty.zone.as_str(), weighty.weight), ("z", 2));
+    for p in (0..64).map(quorate_ring::Partition) {
+        let owners = plan.ring.list(p).owners(3).iter();
+        let zones = owners.map(|id| plan.ring.member(*id).unwrap().zone.as_str());
+        assert_eq!(zones.collect::<std::collections::BTreeSet<_>>().len(), 3);
+    }
+    let odd = staged(&decree, [zone(0, "no zone")]);
+    assert!(matches!(
+        Plan::new(&decree, &odd, 3),
+        Err(PlanError::Setting(_))
+    ));
+}
+
+#[test]
 fn a_replacement_takes_exactly_the_places_of_the_replaced() {
     let decree = found(6, 64);
     let change = Change::Replace("n2".to_owned(), member(9));

@@ -188,6 +188,7 @@ proptest! {
         }
         let next = ring.successor(after.clone()).unwrap();
         prop_assert_eq!(next.clone(), ring.successor(after).unwrap());
+        check_distinct(&next);
         for list in lists(&next, 5) {
             let distinct: BTreeSet<_> = list.iter().collect();
             prop_assert_eq!(distinct.len(), next.members().len().min(5));

@@ -62,6 +62,7 @@ pub fn run(options: Options, print: bool) -> Report {
         let pause = SECOND / 2 + world.operator.pause();
         world.agenda.plan(pause, Event::Operator);
     }
+    world.plan_drain();
     if let Some(pause) = world.nemesis.pause() {
         world.agenda.plan(pause, Event::Strike);
     }
@@ -87,6 +88,7 @@ impl World {
         self.mend();
         let limit = self.now + convergence::HEALING_MAX;
         while self.broken.is_none() && !self.is_at_rest() {
+            self.let_back();
             if limit < self.now {
                 convergence::silent(
                     "not every node is ready and every client answered",
@@ -121,6 +123,10 @@ impl World {
         self.run_until(self.now + 12 * SECOND);
         self.finish_comparing()?;
         self.expire()?;
+        self.scrub_everything()?;
+        self.verify_everything()?;
+        // Recoveries end after ten seconds, whoever answers.
+        self.run_until(self.now + 12 * SECOND);
         self.last_words()?;
         Ok(rounds)
     }
@@ -222,7 +228,7 @@ impl World {
     }
 
     /// The first key whose replicas differ, and how.
-    fn first_difference(&self) -> Option<(u32, String)> {
+    pub(crate) fn first_difference(&self) -> Option<(u32, String)> {
         (0_u32..)
             .zip(&self.layout.owners)
             .find_map(|(key, owners)| {

@@ -6,7 +6,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use quorate_client::wire::{ErrorCode, Response, WriteReply};
+use quorate_client::wire::{ErrorCode, Response, Verified, WriteReply};
 use quorate_node::{
     causality::{ContextKey, Dot, OpId, SEEN_MAX},
     event::Event as NodeEvent,
@@ -74,6 +74,10 @@ impl World {
                 }
                 false
             }
+            NodeEvent::CorruptRecord { key, .. } => {
+                self.reported.insert((node, key.clone()));
+                false
+            }
             NodeEvent::EqualDotsDiffer { .. } => {
                 let detail = format!("{event:?}");
                 self.rule(Err(Broken::new("causality (P2, W1, W4)", self.now, detail)));
@@ -102,7 +106,7 @@ impl World {
             }
             NodeEvent::RingChanged { .. }
             | NodeEvent::RingForced { .. }
-            | NodeEvent::CorruptRecord { .. }
+            | NodeEvent::Scrubbed { .. }
             | NodeEvent::ReadRepair { .. }
             | NodeEvent::ManySiblings { .. }
             | NodeEvent::Compared { .. }
@@ -160,6 +164,11 @@ impl World {
             let (name, serial) = (&self.processes[node].name, attempt.serial);
             self.trace
                 .line(self.now, format_args!("{name}: {serial} = {response:?}"));
+        }
+        if let Response::Healing(reply) = &response
+            && let Some(verified) = &reply.verified
+        {
+            self.verified = Some(Verified::clone(verified));
         }
         let judged = self.judge_response(node, attempt, &response);
         let seen = judged.unwrap_or_else(|broken| {

@@ -12,6 +12,7 @@
 )]
 
 pub mod agenda;
+mod care;
 pub mod clock;
 pub mod course;
 pub mod disk;

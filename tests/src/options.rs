@@ -263,6 +263,8 @@ pub struct Options {
     pub spare: usize,
     /// Mean time between two changes of the ring; none if it never changes.
     pub ring_interval: Option<u64>,
+    /// Mean time between an operator's drainings of nodes; none if there are none.
+    pub drain_interval: Option<u64>,
     /// Replicas of each key.
     pub replicas: u8,
     /// Classes of fault.
@@ -342,6 +344,9 @@ impl Options {
         let mut rng = Rng::new(seed, 0x0916);
         options.workload.sessions = *rng.pick(&[0, 100_000, 900_000]);
         options.workload.fickle = *rng.pick(&[0, 0, 10_000, 200_000]);
+        let mut rng = Rng::new(seed, 0x0906);
+        let drains = rng.chance(200_000);
+        options.drain_interval = drains.then(|| rng.between(500, 4_000) * MS);
         options
     }
 
@@ -436,6 +441,7 @@ impl Options {
             nodes: *rng.pick(&[5, 5, 5, 5, 3, 4, 6, 7]),
             spare: 0,
             ring_interval: None,
+            drain_interval: None,
             replicas: 3,
             classes,
             net: net(&mut rng),

@@ -98,6 +98,10 @@ pub fn fingerprint(message: &Message) -> u64 {
             let weight = body.weight() as u64;
             name(27, *id, &weight.to_le_bytes())
         }
+        Message::Care { id, body } => {
+            let weight = body.weight() as u64;
+            name(28, *id, &weight.to_le_bytes())
+        }
         Message::Members { id, members } => name(26, *id, members),
         Message::Gossip(_) => 15,
         Message::Ring { id, .. } => name(16, *id, &[]),
@@ -135,6 +139,7 @@ pub fn weight(message: &Message) -> usize {
             }
             Message::Tree { body, .. } => body.weight(),
             Message::Hint { body, .. } => body.weight(),
+            Message::Care { body, .. } => body.weight(),
             Message::Ring {
                 message: RingMessage::Page { items, .. },
                 ..

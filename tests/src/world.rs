@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use quorate_client::wire::{
-    Request, Response,
+    Request, Response, Verified,
     frame::{Frame, FrameReader},
 };
 use quorate_node::{
@@ -24,6 +24,7 @@ use quorate_ring::{Decree, Member, NodeId, Ring};
 
 use crate::{
     agenda::Agenda,
+    care::Drains,
     clock::Clock,
     disk::Disk,
     history::{History, Seen},
@@ -76,6 +77,8 @@ pub enum Event {
     Operator,
     /// A node hears that a client takes an attempt back.
     TakeBack(usize, u64),
+    /// An operator drains a node, or lets it take requests again.
+    Drain,
 }
 
 /// A message on its way.
@@ -151,6 +154,12 @@ pub struct World {
     pub backups: BTreeMap<usize, Image>,
     /// What clients heard, if the caller asked for it to be kept.
     pub heard: Option<BTreeMap<u64, Heard>>,
+    /// Damage that nodes have reported.
+    pub reported: BTreeSet<(usize, Bytes)>,
+    /// What a node last answered to `verify`.
+    pub verified: Option<Verified>,
+    /// Who drains nodes.
+    pub(crate) drains: Drains,
     ring: Arc<Ring>,
     known: Vec<Member>,
     indexes: BTreeMap<NodeId, usize>,
@@ -213,6 +222,9 @@ impl World {
             kept: Counts::default(),
             backups: BTreeMap::new(),
             heard: None,
+            reported: BTreeSet::new(),
+            verified: None,
+            drains: Drains::new(&options),
             principals,
             processes,
             workload,
@@ -263,6 +275,7 @@ impl World {
             }
             Event::Operator => self.operate(),
             Event::TakeBack(node, serial) => self.take_back(node, serial),
+            Event::Drain => self.drain_some(),
             Event::Strike => self.strike(),
             Event::Fault(fault) => {
                 if self.faulty {
@@ -497,7 +510,8 @@ impl World {
     }
 
     /// Carries out what a node wants done.
-    fn drain(&mut self, node: usize) {
+    /// Does what a node wants done.
+    pub fn drain(&mut self, node: usize) {
         let Some(mut machine) = self.processes[node].machine.take() else {
             return;
         };

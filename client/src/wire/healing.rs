@@ -1,17 +1,23 @@
-//! Asking how replicas stand with each other, and wishing for a comparison.
+//! Asking how replicas stand with each other, and wishing for a comparison, a scrub, or a look at
+//! everything that is stored.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// How all replicas stand, asked of every member of the ring. The field `verb` is `compare`, which
-/// also begins a comparison of all pairs now, `roots`, which only asks, or `hints`, which asks who
-/// keeps what for whom instead.
+/// also begins a comparison of all pairs now, or `roots`, which only asks; `scrub`, which begins a
+/// scrub everywhere, or `scrubs`, which asks how far they are; `verify`, which looks at one page of
+/// all records; or `hints`, which asks who keeps what for whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealingRequest {
-    /// `compare`, `roots` or `hints`.
+    /// `compare`, `roots`, `scrub`, `scrubs`, `verify` or `hints`.
     pub verb: String,
     /// Only replicas that hold this bucket's keys; all if empty.
     #[serde(default)]
     pub bucket: String,
+    /// Where `verify` goes on; empty to begin.
+    #[serde(default, skip_serializing_if = "Bytes::is_empty")]
+    pub after: Bytes,
     /// Milliseconds the client is still willing to wait.
     pub timeout_ms: u32,
 }
@@ -77,4 +83,71 @@ pub struct HealingReply {
     /// With the verb `hints`: each pair of a holder and an owner.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<HintStatus>,
+    /// The members' scrubs, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scrubs: Vec<ScrubStatus>,
+    /// A page of what `verify` found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Box<Verified>>,
+}
+
+/// How far one node's scrub is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScrubStatus {
+    /// Its name.
+    pub node: String,
+    /// True if it did not answer; then nothing else is known.
+    pub silent: bool,
+    /// Wishes for a pass since it started.
+    pub wished: u64,
+    /// The last of them that a whole pass has fulfilled.
+    pub fulfilled: u64,
+    /// Passes that have ended since it started.
+    pub passes: u64,
+    /// True if a pass is under way.
+    pub running: bool,
+    /// How much of the token space it has been through, in millionths.
+    pub reached_millionths: u32,
+    /// Records read by this pass, or by the last one.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records that it found damaged.
+    pub damaged: u64,
+    /// How long ago the last pass ended, in milliseconds.
+    pub ended_ms_ago: Option<u64>,
+}
+
+/// What is wrong with one node's copy of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The node.
+    pub node: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: Bytes,
+    /// `damaged`, `suspect`, `misplaced`, `missing` or `differs`.
+    pub what: String,
+}
+
+/// One page of all records of all nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Verified {
+    /// Where to go on; absent at the end.
+    pub next: Option<Bytes>,
+    /// Records looked at.
+    pub records: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Keys that changed at each look, so that nothing can be said of them.
+    pub changing: u64,
+    /// Nodes that are down or did not answer.
+    pub silent: Vec<String>,
+    /// Nodes with damage through which not even keys can be listed.
+    pub unlisted: Vec<String>,
+    /// What is wrong, in order of the keys' tokens.
+    pub differences: Vec<Difference>,
 }

@@ -18,7 +18,9 @@ pub mod session;
 pub use codec::{DecodeError, decode_body};
 pub use error::{ErrorBody, ErrorCode};
 pub use frame::{EncodeError, Frame, FrameError, FrameReader};
-pub use healing::{HealingReply, HealingRequest, HintStatus, PairStatus};
+pub use healing::{
+    Difference, HealingReply, HealingRequest, HintStatus, PairStatus, ScrubStatus, Verified,
+};
 pub use hello::{Hello, HelloError, HelloReply};
 pub use request::{
     BucketOptions, BucketRequest, Condition, ExplainRequest, GetRequest, KeysRequest, Request,

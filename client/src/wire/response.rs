@@ -191,6 +191,11 @@ pub struct RingReply {
     pub state: String,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_no_count(value: &u64) -> bool {
+    *value == 0
+}
+
 /// One node as the answering node sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -220,6 +225,15 @@ pub struct NodeStatus {
     pub hints_for: Vec<(String, u64)>,
     /// Corrupt records found since it started.
     pub corrupt: u64,
+    /// Of these and others, those that have been written anew.
+    #[serde(skip_serializing_if = "is_no_count")]
+    pub mended: u64,
+    /// Seconds since the last pass of its scrub ended; none if none has since it started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrubbed_seconds_ago: Option<u64>,
+    /// True while it wants no requests of clients.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Keys known to be behind.
     pub behind_keys: u64,
     /// Bytes on disk.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// What to do with the ring. The field `verb` is one of `join`, `leave`, `remove`, `replace`,
-/// `weight`, `resize`, `unstage`, `plan`, `commit`, `abort`, `transfers`.
+/// `weight`, `zone`, `resize`, `unstage`, `plan`, `commit`, `abort`, `transfers`, `drain`,
+/// `undrain`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RingRequest {
@@ -13,7 +14,7 @@ pub struct RingRequest {
     pub node: String,
     /// The node that takes its places in `replace`.
     pub other: String,
-    /// Another zone than the node says itself.
+    /// Another zone than the node says itself; the new one in `zone`.
     pub zone: Option<String>,
     /// A weight.
     pub weight: Option<u32>,

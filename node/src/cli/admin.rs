@@ -304,10 +304,15 @@ fn remarks(node: &NodeStatus) -> Vec<String> {
             "{name} is rebuilding: its copies do not count for reads"
         ));
     }
-    if 0 < node.corrupt {
-        let count = node.corrupt;
+    if node.draining {
         remarks.push(format!(
-            "{name} has found {count} damaged records; its disk may be failing"
+            "{name} takes no requests of clients. To take it back: quorate drain {name} --undo"
+        ));
+    }
+    if 0 < node.corrupt {
+        let (count, mended) = (node.corrupt, node.mended);
+        remarks.push(format!(
+            "{name} has found {count} damaged records and mended {mended}; its disk may be failing"
         ));
     }
     remarks
@@ -322,7 +327,8 @@ fn node_json(node: &NodeStatus) -> Value {
         "hints_for": node.hints_for.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "corrupt": node.corrupt, "behind_keys": node.behind_keys, "disk_bytes": node.disk_bytes,
         "version": node.version, "uptime_seconds": node.uptime_seconds,
-        "rebuilding": node.rebuilding,
+        "rebuilding": node.rebuilding, "draining": node.draining, "mended": node.mended,
+        "scrubbed_seconds_ago": node.scrubbed_seconds_ago,
         "oldest_pair": node.oldest_pair.as_ref().map(|(peer, seconds)| {
             json!({ "peer": peer, "seconds": seconds })
         }),

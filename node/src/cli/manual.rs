@@ -99,6 +99,9 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("repair", &["repair --wait", "repair carts --wait"]),
     ("hints", &["hints", "hints --watch"]),
+    ("verify", &["verify", "verify --output json"]),
+    ("scrub", &["scrub --wait"]),
+    ("drain", &["drain n2", "drain n2 --undo"]),
     (
         "ring show",
         &[
@@ -115,6 +118,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("ring stage remove", &["ring stage remove n3 --dead"]),
     ("ring stage replace", &["ring stage replace n3 n4"]),
     ("ring stage weight", &["ring stage weight n1 2"]),
+    ("ring stage zone", &["ring stage zone n2 b"]),
     ("ring stage resize", &["ring stage resize 128"]),
     ("ring plan", &["ring plan"]),
     (

@@ -10,6 +10,7 @@
 )]
 
 pub(crate) mod admin;
+mod care;
 mod check;
 mod complete;
 pub(crate) mod data;
@@ -144,6 +145,12 @@ pub(crate) enum Command {
     Repair(healing::Repair),
     /// Show who keeps writes for whom.
     Hints(hints::Hints),
+    /// Read every record of every node once more, and say what is wrong.
+    Verify(care::Verify),
+    /// Let every node read all it stores, and repair what is damaged.
+    Scrub(care::Scrub),
+    /// Send a node's clients away before it is restarted.
+    Drain(care::Drain),
     /// See how the cluster is.
     #[command(subcommand)]
     Cluster(Cluster),
@@ -191,7 +198,7 @@ pub(crate) enum RingCommand {
 }
 
 /// Commands that are promised and not there yet.
-const LATER: [&str; 4] = ["scrub", "verify", "drain", "salvage"];
+const LATER: [&str; 1] = ["salvage"];
 
 impl Command {
     /// Why there is no such command, if there is none.
@@ -214,6 +221,9 @@ impl Command {
             | Self::Bucket(_)
             | Self::Repair(_)
             | Self::Hints(_)
+            | Self::Verify(_)
+            | Self::Scrub(_)
+            | Self::Drain(_)
             | Self::Cluster(_)
             | Self::Ring(
                 RingCommand::Show(_)

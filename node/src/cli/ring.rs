@@ -4,7 +4,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use quorate_client::{
@@ -14,7 +14,7 @@ use quorate_client::{
 use serde_json::{Value, json};
 
 use super::{
-    output::{Failure, Format, Out, note, size},
+    output::{Failure, Format, Out, ago, note, size},
     watch::Screen,
 };
 
@@ -64,6 +64,13 @@ pub(crate) enum Stage {
         /// Its share, relative to the others'.
         weight: u32,
     },
+    /// Say that a node is in another zone.
+    Zone {
+        /// Its name.
+        node: String,
+        /// The zone it is in now.
+        zone: String,
+    },
     /// Cut the token space into twice or half as many partitions.
     Resize {
         /// How many from then on: a power of two, 8 to 65,536.
@@ -98,6 +105,11 @@ impl Stage {
                 asked.node.clone_from(node);
                 asked.weight = Some(*weight);
                 "weight"
+            }
+            Self::Zone { node, zone } => {
+                asked.node.clone_from(node);
+                asked.zone = Some(zone.clone());
+                "zone"
             }
             Self::Resize { partitions } => {
                 asked.partitions = *partitions;
@@ -297,18 +309,77 @@ pub(crate) struct Transfers {
     watch: bool,
 }
 
+/// How fast a change goes, since it is watched.
+struct Pace {
+    begun: Instant,
+    epoch: u64,
+    done: u32,
+    bytes: u64,
+}
+
+impl Pace {
+    fn of(answer: &RingAnswer) -> Self {
+        let (done, _, bytes) = Self::sums(answer);
+        Self {
+            begun: Instant::now(),
+            epoch: answer.epoch,
+            done,
+            bytes,
+        }
+    }
+
+    /// Transfers done, of how many, and bytes received, on all nodes.
+    fn sums(answer: &RingAnswer) -> (u32, u32, u64) {
+        let rows = answer.transfers.iter();
+        rows.fold((0, 0, 0), |(done, total, bytes), row| {
+            (done + row.done, total + row.total, bytes + row.bytes)
+        })
+    }
+
+    /// What all nodes together have done, how fast, and the seconds that the rest takes at that
+    /// pace; each step of a change has transfers of its own.
+    fn look(&mut self, answer: &RingAnswer) -> Option<(u64, u64)> {
+        let (done, total, bytes) = Self::sums(answer);
+        if answer.epoch != self.epoch || done < self.done || bytes < self.bytes {
+            *self = Self::of(answer);
+        }
+        let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (since, left) = (
+            u64::from(done - self.done),
+            u64::from(total - done.min(total)),
+        );
+        if since == 0 || left == 0 || millis == 0 {
+            return None;
+        }
+        let per_second = (bytes - self.bytes).saturating_mul(1_000) / millis;
+        Some((per_second, left * millis / since / 1_000))
+    }
+}
+
 impl Transfers {
     pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
         let people = out.format() == Format::Table && !out.is_kept();
         let mut screen = (people && io::stdout().is_terminal()).then(Screen::default);
         let mut told = Vec::new();
+        let mut pace: Option<Pace> = None;
         loop {
             let answer = simple(client, "transfers").await?;
-            let lines = transfers_lines(&answer);
+            let mut lines = transfers_lines(&answer);
+            let mut json = transfers_json(&answer);
+            let left = pace.get_or_insert_with(|| Pace::of(&answer)).look(&answer);
+            if let Some((per_second, seconds)) = left {
+                let speed = size(per_second);
+                lines.push(format!("{speed}/s, about {} left", ago(seconds)));
+                json["bytes_per_second"] = json!(per_second);
+                json["seconds_left"] = json!(seconds);
+            }
             let over = !self.watch || is_over(&answer);
+            if !over && out.format() == Format::Json && !out.is_kept() && lines != told {
+                out.answer(json.clone(), |_| Vec::new())?;
+            }
             match &mut screen {
                 Some(screen) if self.watch => screen.show(&lines)?,
-                _ if over => return out.answer(transfers_json(&answer), |_| lines),
+                _ if over => return out.answer(json, |_| lines),
                 _ if people && lines != told => lines.iter().for_each(|line| note(line)),
                 _ => {}
             }
@@ -354,5 +425,38 @@ pub(crate) async fn wait(
             return Err(Failure::new(code, message));
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_client::wire::TransferRow;
+
+    use super::*;
+
+    fn answer(epoch: u64, done: u32, bytes: u64) -> RingAnswer {
+        let row = TransferRow {
+            done,
+            total: 10,
+            bytes,
+            ..TransferRow::default()
+        };
+        RingAnswer {
+            epoch,
+            transfers: vec![row],
+            ..RingAnswer::default()
+        }
+    }
+
+    #[test]
+    fn the_time_left_follows_the_pace_since_it_is_watched() {
+        let mut pace = Pace::of(&answer(2, 1, 100));
+        assert_eq!(pace.look(&answer(2, 1, 100)), None);
+        pace.begun -= Duration::from_secs(4);
+        let (per_second, seconds) = pace.look(&answer(2, 3, 4_100)).unwrap();
+        assert!((990..=1_000).contains(&per_second), "{per_second}");
+        assert_eq!(seconds, 14);
+        assert_eq!(pace.look(&answer(3, 0, 0)), None, "another step");
+        assert_eq!((pace.epoch, pace.done), (3, 0));
     }
 }

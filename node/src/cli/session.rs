@@ -165,6 +165,9 @@ impl Session {
             Command::Cluster(Cluster::Status(status)) => status.run(&client, out).await.map(|()| 0),
             Command::Repair(repair) => repair.run(&client, target.timeout, out).await.map(|()| 0),
             Command::Hints(hints) => hints.run(&client, out).await.map(|()| 0),
+            Command::Verify(verify) => verify.run(&client, out).await,
+            Command::Scrub(scrub) => scrub.run(&client, target.timeout, out).await.map(|()| 0),
+            Command::Drain(drain) => drain.run(&client, out).await.map(|()| 0),
             Command::Cluster(Cluster::Check(check)) => check.run(&client, out).await.map(|()| 0),
             Command::Cluster(Cluster::WaitConverged) => {
                 let waited = healing::wait_converged(&client, target.timeout, out).await;

@@ -5,6 +5,7 @@
 //! it asks its peers, so an answer finds the question it belongs to; answers that come late or
 //! twice find nothing, or change nothing.
 
+pub(crate) mod care;
 pub(crate) mod catalogue;
 pub(crate) mod explain;
 pub(crate) mod forward;
@@ -18,6 +19,7 @@ pub(crate) mod read;
 pub(crate) mod scan;
 pub(crate) mod stage;
 pub(crate) mod status;
+pub(crate) mod verify;
 pub(crate) mod write;
 
 use quorate_client::wire::Response;
@@ -68,6 +70,8 @@ pub(crate) enum Operation {
     Pull(Box<pull::PullOp>),
     Push(Box<push::PushOp>),
     Hand(Box<hand::HandOp>),
+    Care(Box<care::CareOp>),
+    Verify(Box<verify::VerifyOp>),
 }
 
 impl Operation {
@@ -93,6 +97,8 @@ impl Operation {
             Self::Pull(op) => op.notice(core, &notice),
             Self::Push(op) => op.notice(core, &notice),
             Self::Hand(op) => op.notice(core, notice),
+            Self::Care(op) => op.wait(),
+            Self::Verify(op) => op.wait(),
         }
     }
 
@@ -111,6 +117,8 @@ impl Operation {
             Self::Pull(op) => op.answer(core, from, answer),
             Self::Push(op) => op.answer(core, from, answer),
             Self::Hand(op) => op.answer(core, from, answer),
+            Self::Care(op) => op.answer(core, from, answer),
+            Self::Verify(op) => op.answer(core, from, answer),
         }
     }
 
@@ -130,6 +138,8 @@ impl Operation {
             Self::Pull(op) => op.wait(),
             Self::Push(op) => op.wait(),
             Self::Hand(op) => op.wait(),
+            Self::Care(op) => op.wait(),
+            Self::Verify(op) => op.wait(),
         }
     }
 
@@ -148,6 +158,8 @@ impl Operation {
             Self::Pull(op) => op.timeout(core),
             Self::Push(op) => op.timeout(core),
             Self::Hand(op) => op.timeout(core),
+            Self::Care(op) => op.timeout(core),
+            Self::Verify(op) => op.timeout(core),
         }
     }
 
@@ -166,7 +178,9 @@ impl Operation {
             | Self::Stage(_)
             | Self::Pull(_)
             | Self::Push(_)
-            | Self::Hand(_) => None,
+            | Self::Hand(_)
+            | Self::Care(_)
+            | Self::Verify(_) => None,
         }
     }
 
@@ -185,7 +199,9 @@ impl Operation {
             | Self::Stage(_)
             | Self::Pull(_)
             | Self::Push(_)
-            | Self::Hand(_) => self.wait(),
+            | Self::Hand(_)
+            | Self::Care(_)
+            | Self::Verify(_) => self.wait(),
         }
     }
 
@@ -205,8 +221,15 @@ impl Operation {
             | Self::Catalogue(_)
             | Self::Healing(_)
             | Self::Hints(_)
+            | Self::Care(_)
+            | Self::Verify(_)
             | Self::Stage(_) => self.wait(),
         }
+    }
+
+    /// True if another node waits for it, for a client of its own.
+    pub(crate) fn is_forwarded(&self) -> bool {
+        matches!(self, Self::Write(op) if op.is_forwarded())
     }
 
     /// True if it may still leave a record here that `me` does not own.

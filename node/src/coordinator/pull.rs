@@ -1,8 +1,8 @@
 //! One transfer: everything that one old owner holds of one range, page by page.
 //!
 //! A page is merged record by record, and the next is asked for when all of it is durable here.
-//! A page that is lost or refused is asked for again. Between pages it rests as long as the last
-//! one took, so that clients get at least half of what the nodes can do.
+//! A page that is lost or refused is asked for again. Between pages it rests as the governor says:
+//! the slower clients are served, the longer.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,6 +14,7 @@ use super::{Answer, Flow};
 use crate::{
     core::{Core, Notice},
     event::Event,
+    healing::governor::Work,
     message::{Class, Message, RpcId},
     node::RingNews,
     replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal},
@@ -21,7 +22,7 @@ use crate::{
     store::format,
 };
 
-/// The longest rest between two pages.
+/// A page counts for no more than this when its rest is worked out.
 const REST_MAX: Duration = Duration::from_millis(100);
 /// Records of a page that are merged at one time.
 const MERGES_MAX: usize = 8;
@@ -201,7 +202,8 @@ impl PullOp {
         }
         self.after = next.clone();
         let took = core.now.mono.since(self.sent);
-        self.rest(core, took.min(REST_MAX));
+        let rest = core.governor.rest_of(Work::Transfer, took.min(REST_MAX));
+        self.rest(core, rest);
         self.wait()
     }
 

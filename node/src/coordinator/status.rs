@@ -90,6 +90,11 @@ impl StatusOp {
             } else {
                 self.reports.remove(&member.id).unwrap_or_default()
             };
+            row.draining = if member.id == core.me {
+                core.upkeep.drains
+            } else {
+                core.upkeep.draining.contains(&member.id)
+            };
             let state = core.gossip.state(member.id).unwrap_or(State::Up);
             row.name.clone_from(&member.name);
             row.address.clone_from(&member.address);
@@ -157,8 +162,13 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
         epoch: core.ring.epoch().get(),
         hints_held: core.replica.hints().count() as u64,
         hints_for: hints_for(core),
-        corrupt: core.corrupt,
-        disk_bytes: core.disk_bytes,
+        corrupt: core.upkeep.corrupt,
+        mended: core.upkeep.mended,
+        scrubbed_seconds_ago: core
+            .upkeep
+            .scrubbed
+            .map(|at| core.now.mono.since(at).as_secs()),
+        disk_bytes: core.upkeep.disk_bytes,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: core.now.mono.since(core.started).as_secs(),
         rebuilding: core.replica.identity().rebuilding,

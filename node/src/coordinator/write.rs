@@ -313,6 +313,11 @@ impl WriteOp {
         holders
     }
 
+    /// True if another node waits for it.
+    pub(crate) const fn is_forwarded(&self) -> bool {
+        matches!(self.origin, Origin::Peer { .. })
+    }
+
     /// True if `me` is one of them.
     pub(crate) fn is_owned_by(&self, me: NodeId) -> bool {
         self.plan.replicas.contains(&me) || self.plan.others.contains(&me)

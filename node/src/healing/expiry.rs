@@ -17,6 +17,7 @@ use quorate_gossip::Instant;
 
 use crate::{
     core::Core,
+    healing::governor::Work,
     replica::{Address, Caller, Job},
 };
 
@@ -50,7 +51,7 @@ impl Expiry {
         let Some(before_ms) = past_ms(core) else {
             return self.due.clear();
         };
-        self.rests = Some(now + STEP + core.governor.rest(STEP));
+        self.rests = Some(now + STEP + core.governor.rest_of(Work::Expiry, STEP));
         let few = STEP_MAX.min(core.limits.replica_keys_max / 4).max(1);
         for _ in 0..few {
             if let Some(address) = self.due.pop_front() {

@@ -26,6 +26,22 @@ const REST_MAX: Duration = Duration::from_secs(2);
 /// A request in one of so many buckets, each twice as long as the one before, from 64 us.
 const BUCKETS: usize = 20;
 
+/// Whose step it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Comparisons with other replicas.
+    Compare = 0,
+    /// Reading all that is stored: for the trees, and for damage.
+    Scrub = 1,
+    /// Removing values whose time is over.
+    Expiry = 2,
+    /// Taking in what a change of the ring brings.
+    Transfer = 3,
+}
+
+/// Names of the jobs, in the order of their numbers.
+pub(crate) const WORKS: [&str; 4] = ["compare", "scrub", "expiry", "transfer"];
+
 /// Watches requests, and says how much background work may do.
 #[derive(Debug)]
 pub(crate) struct Governor {
@@ -35,6 +51,8 @@ pub(crate) struct Governor {
     ends: Option<Instant>,
     /// The p99 that has been usual, in microseconds.
     usual_us: u64,
+    /// Time that the steps of each job have taken, in microseconds.
+    spent_us: [u64; WORKS.len()],
 }
 
 impl Default for Governor {
@@ -45,6 +63,7 @@ impl Default for Governor {
             count: 0,
             ends: None,
             usual_us: 0,
+            spent_us: [0; WORKS.len()],
         }
     }
 }
@@ -100,6 +119,20 @@ impl Governor {
         self.share
     }
 
+    /// How long a job rests after a step that took so long.
+    pub(crate) fn rest_of(&mut self, work: Work, step: Duration) -> Duration {
+        let us = u64::try_from(step.as_micros()).unwrap_or(u64::MAX);
+        let spent = &mut self.spent_us[work as usize];
+        *spent = spent.saturating_add(us);
+        self.rest(step)
+    }
+
+    /// What the steps of each job have taken so far.
+    pub(crate) fn spent(&self) -> [(&'static str, Duration); WORKS.len()] {
+        let micros = self.spent_us.map(Duration::from_micros);
+        std::array::from_fn(|at| (WORKS[at], micros[at]))
+    }
+
     /// How long to rest after a step that took so long.
     pub(crate) fn rest(&self, step: Duration) -> Duration {
         let rest = step * (SHARE_ALL - self.share) / self.share;
@@ -138,6 +171,16 @@ mod tests {
         assert!(Duration::from_millis(30) < governor.rest(Duration::from_millis(10)));
         governor.tick(after(14 * 200), 0, 100);
         assert_eq!(governor.share(), SHARE_ALL);
+    }
+
+    #[test]
+    fn what_each_job_takes_is_told() {
+        let mut governor = Governor::default();
+        governor.rest_of(Work::Scrub, Duration::from_millis(3));
+        governor.rest_of(Work::Scrub, Duration::from_millis(4));
+        let spent = governor.spent();
+        assert_eq!(spent[1], ("scrub", Duration::from_millis(7)));
+        assert_eq!(spent[3], ("transfer", Duration::ZERO));
     }
 
     #[test]

@@ -9,11 +9,14 @@
 //! Not decided here: hints, read repair, and what becomes of records that cannot be read.
 
 pub(crate) mod anti_entropy;
+pub mod care;
 pub(crate) mod expiry;
 pub(crate) mod governor;
 pub mod hints;
+pub(crate) mod inspect;
 pub mod merkle;
 pub mod message;
+pub(crate) mod scrub;
 
 use std::fmt;
 
@@ -23,7 +26,10 @@ use quorate_ring::NodeId;
 
 use crate::{
     core::Core,
-    healing::message::{PairReport, TreeMessage},
+    healing::{
+        care::ScrubProgress,
+        message::{PairReport, TreeMessage},
+    },
     message::RpcId,
     replica::{Address, Change, Done},
     store::{Ticket, Unreadable},
@@ -63,6 +69,9 @@ pub(crate) trait Mechanism: fmt::Debug + Send {
 
     /// How it stands with each peer.
     fn pairs(&self, me: NodeId, now: Instant) -> Vec<PairReport>;
+
+    /// How far the scrub is, which begins a pass now if somebody wishes for one.
+    fn scrub(&mut self, core: &Core, begin: bool) -> ScrubProgress;
 
     /// How full its tables are.
     fn load(&self) -> Load;

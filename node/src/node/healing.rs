@@ -1,5 +1,7 @@
 //! How a node's parts reach its background healing, and what of it can be seen from outside.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quorate_ring::NodeId;
 
@@ -30,6 +32,12 @@ impl Node {
     #[must_use]
     pub fn background_share(&self) -> u32 {
         self.core.governor.share()
+    }
+
+    /// What the steps of each background job have taken since the start.
+    #[must_use]
+    pub fn background_spent(&self) -> Vec<(&'static str, Duration)> {
+        self.core.governor.spent().to_vec()
     }
 
     /// True if this node's tree covers everything it stores.

@@ -219,9 +219,10 @@ impl Node {
             done: count(moves.done.len()),
             total: count(moves.tasks.len()),
             bytes: moves.bytes,
-            disk_bytes: self.core.disk_bytes,
+            disk_bytes: self.core.upkeep.disk_bytes,
+            disk_free: self.core.upkeep.disk_free,
             clean: moves.clean && !self.keeps_hints_outside(),
-            draining: self.draining,
+            draining: self.draining || self.core.upkeep.drains,
         }
     }
 
@@ -257,7 +258,23 @@ impl Node {
         }
     }
 
+    /// Something has changed that everybody should know at once.
+    pub(super) fn tell_all(&mut self) {
+        let progress = self.progress();
+        let mut peers = self.core.decree.concerned();
+        peers.extend(self.core.outsiders.keys().copied());
+        peers.retain(|node| *node != self.core.me);
+        for node in peers {
+            self.send_ring(node, RpcId(0), RingMessage::Beat(progress));
+        }
+    }
+
     pub(super) fn beaten(&mut self, from: NodeId, progress: Progress) {
+        if progress.draining {
+            self.core.upkeep.draining.insert(from);
+        } else {
+            self.core.upkeep.draining.remove(&from);
+        }
         let ours = self.core.decree.epoch.get();
         if progress.epoch < ours {
             return self.send_decree(from);
@@ -269,7 +286,7 @@ impl Node {
         if xxh3_64(&bytes) != progress.staged {
             self.send_ring(from, RpcId(0), RingMessage::Staged(bytes.into()));
         }
-        if self.core.decree.member(from).is_some() {
+        if self.core.knows(from) {
             self.desk.reports.insert(from, progress);
         }
         self.carry_on();

@@ -19,7 +19,7 @@ impl Node {
         let address = damage.address();
         if address.is_hint() {
             let (bucket, key) = (address.bucket, address.key.clone());
-            self.core.corrupt += 1;
+            self.core.upkeep.corrupt += 1;
             self.core.event(Event::CorruptRecord { bucket, key });
             return;
         }
@@ -35,7 +35,7 @@ impl Node {
             return;
         }
         if matches!(damage, Damage::Unreadable(_)) {
-            self.core.corrupt += 1;
+            self.core.upkeep.corrupt += 1;
             self.core.event(Event::CorruptRecord {
                 bucket: address.bucket,
                 key: address.key.clone(),
@@ -60,6 +60,7 @@ impl Node {
         let place = (address.clone(), replicas);
         if let Some(op) = ReadOp::recovery(&mut self.core, key, place, deadline) {
             self.recoveries.insert(address, key);
+            self.core.upkeep.recovering = self.recoveries.len();
             self.run(key, Operation::Read(Box::new(op)));
         }
     }

@@ -259,6 +259,7 @@ impl Node {
             | Message::Members { .. }
             | Message::Tree { .. }
             | Message::Hint { .. }
+            | Message::Care { .. }
             | Message::Gossip(_) => return true,
         };
         let decree = &self.core.decree;

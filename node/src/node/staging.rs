@@ -14,7 +14,11 @@ use quorate_gossip::Instant;
 use quorate_ring::{Change, Decree, Member, Move, NodeId, Phase, Plan, Staged};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Node, Running, ring::StagedWaiter};
+use super::{
+    Node, Running,
+    foresight::{self, Foresight},
+    ring::StagedWaiter,
+};
 use crate::{
     coordinator::{Operation, stage::StageOp},
     core::Origin,
@@ -40,7 +44,7 @@ impl Node {
     ) -> Result<(), ErrorBody> {
         let deadline = self.core.deadline(request.timeout_ms);
         match request.verb.as_str() {
-            "join" | "leave" | "remove" | "replace" | "weight" | "resize" => {
+            "join" | "leave" | "remove" | "replace" | "weight" | "zone" | "resize" => {
                 let change = self.change(request)?;
                 self.stage(origin, change, deadline)
             }
@@ -67,6 +71,7 @@ impl Node {
                     .reply(origin, Response::RingChange(Box::new(answer)));
                 Ok(())
             }
+            "drain" | "undrain" => self.drain_node(origin, &request.node, request.verb == "drain"),
             other => Err(invalid(format!("the ring knows no verb {other:?}"))),
         }
     }
@@ -97,6 +102,7 @@ impl Node {
             "leave" => Change::Leave(name.clone()),
             "remove" => Change::Remove(name.clone()),
             "weight" => Change::Weight(name.clone(), request.weight.unwrap_or(1)),
+            "zone" => Change::Zone(name.clone(), request.zone.clone().unwrap_or_default()),
             _ => Change::Resize(request.partitions),
         })
     }
@@ -301,6 +307,24 @@ impl Node {
         }
     }
 
+    /// What the plan itself says, and what follows from who is up and has how much space.
+    fn plan_warnings(&self, plan: &Plan) -> Vec<String> {
+        let reports = self.progresses();
+        let members = plan.held.keys().copied();
+        let down = members.filter(|node| !self.core.is_up(*node) && !plan.dead.contains(node));
+        let foresight = Foresight {
+            old: &self.core.decree.ring,
+            plan,
+            buckets: &self.core.catalogue.list(),
+            down: down.collect(),
+            reports: &reports,
+            name: &|node| self.core.name(node),
+        };
+        let mut warnings = plan.warnings.clone();
+        warnings.extend(foresight.warnings());
+        warnings
+    }
+
     fn plan_reply(&self, plan: &Plan) -> PlanReply {
         let reports = self.progresses();
         let decree = &self.core.decree;
@@ -308,12 +332,7 @@ impl Node {
             let member = plan.ring.member(node).or_else(|| decree.member(node));
             member.map_or_else(|| node.to_string(), |member| member.name.clone())
         };
-        // What a replica of one partition takes, by what its holders say they hold.
-        let bytes = |node: NodeId| {
-            let disk = reports.get(&node).map_or(0, |report| report.disk_bytes);
-            let held = plan.held.get(&node).map_or(0, |held| held.0);
-            disk / held.max(1)
-        };
+        let bytes = |node: NodeId| foresight::replica_bytes(plan, &reports, node);
         let moves = plan.moves.iter().map(|step| PlanMove {
             partition: step.partition.0,
             from: name(step.from),
@@ -345,7 +364,7 @@ impl Node {
             balance_after_ppm: ppm(plan.balance.1),
             moved_share_ppm: ppm(plan.moved_share),
             minimum_share_ppm: ppm(plan.minimum_share),
-            warnings: plan.warnings.clone(),
+            warnings: self.plan_warnings(plan),
         }
     }
 }

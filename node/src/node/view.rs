@@ -7,7 +7,10 @@ use quorate_gossip::State;
 use quorate_ring::{Member, NodeId, Phase};
 
 use super::Node;
-use crate::{coordinator::status, message::BucketId, ring_message::Progress};
+use crate::{
+    coordinator::status, healing::inspect::INSPECTIONS_MAX, message::BucketId,
+    ring_message::Progress,
+};
 
 /// Sizes of everything that is bounded: (name, now, most).
 pub type Gauges = Vec<(&'static str, usize, usize)>;
@@ -16,18 +19,21 @@ impl Node {
     /// True once the peers that answer have told what buckets there are.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.ready && !self.draining && !self.failed
+        self.ready && !self.draining && !self.core.upkeep.drains && !self.failed
     }
 
-    /// Client requests without an answer.
+    /// Client requests without an answer, also those that other nodes have handed on.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.core.requests
+        let running = self.running.values();
+        let forwarded = running.filter(|running| running.operation.is_forwarded());
+        self.core.requests + forwarded.count()
     }
 
     /// From now on every client request is refused, naming the limit `draining`.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.tell_all();
     }
 
     /// True if no change of the ring is under way here, and nothing is left to hand over.
@@ -100,6 +106,7 @@ impl Node {
             ),
             ("repairs", core.repairs.len(), core.limits.repairs_max),
             ("scans", self.scans.len(), core.limits.scans_max),
+            ("inspections", self.inspections.len(), INSPECTIONS_MAX),
             ("ring_stash", stash.0, stash.1),
             // One write may begin just below the limit.
             ("hint_bytes", hints.0, hints.1 + (8 << 20)),

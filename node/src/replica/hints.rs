@@ -203,6 +203,7 @@ impl HintIndex {
             Job::Apply(_)
             | Job::Coordinate(_)
             | Job::Read
+            | Job::Look
             | Job::Settle(_)
             | Job::Expire { .. }
             | Job::Drop(_) => None,

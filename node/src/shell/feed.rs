@@ -115,6 +115,11 @@ fn told(event: &Event, name: &dyn Fn(NodeId) -> String) -> Option<Value> {
         Event::TreeCorrected { leaves } => {
             json!({ "kind": "tree_corrected", "leaves": leaves })
         }
+        Event::Scrubbed {
+            records, damaged, ..
+        } if 0 < *damaged => {
+            json!({ "kind": "scrubbed", "records": records, "damaged": damaged })
+        }
         Event::StoreFailed { reason } => json!({ "kind": "store_failed", "reason": reason }),
         Event::Ready => json!({ "kind": "ready" }),
         _ => return None,

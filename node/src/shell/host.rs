@@ -152,9 +152,9 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// A disk that cannot be asked is left to the store, which asks it too.
-    fn is_low(&self) -> bool {
-        fs4::available_space(&self.dir).is_ok_and(|free| free < self.free_min)
+    /// None of a disk that cannot be asked; it is left to the store, which asks it too.
+    fn free(&self) -> Option<u64> {
+        fs4::available_space(&self.dir).ok()
     }
 }
 
@@ -360,7 +360,11 @@ impl Host {
         for link in inner.links.values() {
             link.renew(|name| credentials.client_config(Alpn::Peer, Some(name)))?;
         }
-        let mut known = self.dialler.credentials.lock().expect("a panic ends the process");
+        let mut known = self
+            .dialler
+            .credentials
+            .lock()
+            .expect("a panic ends the process");
         *known = credentials;
         Ok(())
     }
@@ -423,9 +427,10 @@ impl Host {
     /// Tells the node now and then how much it holds on disk, and whether space runs out.
     pub(super) fn note_disk_bytes(&self) {
         let bytes = self.disk_bytes.load(Ordering::Relaxed);
-        let low = self.disk.is_low();
+        let free = self.disk.free();
+        let low = free.is_some_and(|free| free < self.disk.free_min);
         let mut inner = self.inner();
-        inner.node.handle_disk_bytes(bytes);
+        inner.node.handle_disk_bytes(bytes, free.unwrap_or(0));
         inner.node.handle_disk_low(low);
         self.drain(&mut inner);
     }
@@ -503,6 +508,8 @@ impl Host {
                 uptime: self.clock.mono().since(Instant::START),
                 disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
                 share: inner.node.background_share(),
+                mended: inner.node.mended(),
+                spent: inner.node.background_spent(),
             }
         };
         self.show_standing();

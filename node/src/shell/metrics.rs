@@ -155,6 +155,10 @@ pub(super) struct Snapshot {
     pub(super) disk_bytes: u64,
     /// Of the time, for background work, in thousandths.
     pub(super) share: u32,
+    /// Damaged records that have been written anew.
+    pub(super) mended: u64,
+    /// What background jobs have taken.
+    pub(super) spent: Vec<(&'static str, Duration)>,
 }
 
 fn latency() -> Histogram {
@@ -269,6 +273,8 @@ impl Metrics {
                 .set(gauge(count));
         }
         self.healing.show_share(now.share);
+        self.healing.show_mended(now.mended);
+        self.healing.show_spent(&now.spent);
         self.uptime.set(now.uptime.as_secs_f64());
         self.disk
             .set(i64::try_from(now.disk_bytes).unwrap_or(i64::MAX));
@@ -343,6 +349,8 @@ mod tests {
             uptime: Duration::from_secs(7),
             disk_bytes: 1,
             share: 500,
+            mended: 2,
+            spent: vec![("scrub", Duration::from_secs(3))],
         });
         for line in [
             "quorate_requests_total{op=\"get\",outcome=\"not_found\"} 1",
@@ -352,6 +360,7 @@ mod tests {
             "quorate_members{state=\"down\"} 1",
             "quorate_requests_inflight 3",
             "quorate_uptime_seconds 7.0",
+            "quorate_background_seconds_total{job=\"scrub\"} 3.0",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

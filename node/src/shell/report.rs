@@ -56,6 +56,27 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
                 State::Down => tracing::warn!(node, "down"),
             }
         }
+        Event::Compared { .. } | Event::TreeCorrected { .. } | Event::Scrubbed { .. } => {
+            report_healing(event, name, metrics);
+        }
+        Event::RingChanged { epoch, phase, .. } => {
+            tracing::info!(%epoch, step = phase.as_str(), "the ring has changed");
+        }
+        Event::RingFork { epoch } => tracing::error!(%epoch, "two rings claim one epoch"),
+        Event::RingForced { note } => {
+            tracing::error!(note, "the ring was changed without a majority");
+        }
+        Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
+        Event::Ready => tracing::info!("ready"),
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the others are told where this is called"
+)]
+fn report_healing(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &Metrics) {
+    match event {
         Event::Compared {
             peer,
             agreed,
@@ -70,15 +91,19 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
             metrics.healing.corrected(*leaves);
             tracing::warn!(leaves, "the tree was not what is stored");
         }
-        Event::RingChanged { epoch, phase, .. } => {
-            tracing::info!(%epoch, step = phase.as_str(), "the ring has changed");
+        Event::Scrubbed {
+            records,
+            bytes,
+            damaged,
+        } => {
+            metrics.healing.scrubbed(*records, *bytes);
+            if 0 < *damaged {
+                tracing::warn!(records, bytes, damaged, "scrubbed, and found damage");
+            } else {
+                tracing::debug!(records, bytes, "scrubbed");
+            }
         }
-        Event::RingFork { epoch } => tracing::error!(%epoch, "two rings claim one epoch"),
-        Event::RingForced { note } => {
-            tracing::error!(note, "the ring was changed without a majority");
-        }
-        Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
-        Event::Ready => tracing::info!("ready"),
+        _ => {}
     }
 }
 

@@ -17,7 +17,7 @@ use quorate_client::wire::{
 use quorate_ring::RingEpoch;
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, append_body, gossip, hint, kind, ring, tree};
+use super::{DecodeError, append_body, care, gossip, hint, kind, ring, tree};
 use crate::message::{
     BucketId, Message, Principal, ReplicaState, Role, RpcId, ScannedKey, Verdict,
 };
@@ -222,6 +222,7 @@ macro_rules! append {
             })*
             Message::Tree { id, body } => tree::append(*id, body, $out),
             Message::Hint { id, body } => hint::append(*id, body, $out),
+            Message::Care { id, body } => care::append(*id, body, $out),
             Message::Ring { id, message } => ring::append(message, *id, $out),
             Message::Gossip(message) => {
                 append_body($out, kind::GOSSIP, RpcId(0), &gossip::body(message))
@@ -412,13 +413,17 @@ fn decode_rare(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeErr
                 wall_ms: body.wall_ms,
             }
         }
-        _ => match (tree::decode(kind, frame), hint::decode(kind, frame)) {
-            (Some(body), _) => Message::Tree { id, body: body? },
-            (None, Some(body)) => Message::Hint { id, body: body? },
-            (None, None) => {
-                return Err(quorate_client::wire::DecodeError::UnknownKind { kind }.into());
+        _ => {
+            if let Some(body) = tree::decode(kind, frame) {
+                return Ok(Message::Tree { id, body: body? });
             }
-        },
+            if let Some(body) = hint::decode(kind, frame) {
+                return Ok(Message::Hint { id, body: body? });
+            }
+            let body = care::decode(kind, frame)
+                .ok_or(quorate_client::wire::DecodeError::UnknownKind { kind })?;
+            Message::Care { id, body: body? }
+        }
     })
 }
 

@@ -9,6 +9,7 @@
 //! keys, values and records are sliced out, not copied. Whoever keeps a slice keeps its frame.
 
 mod body;
+mod care;
 #[cfg(test)]
 mod golden;
 mod gossip;
@@ -83,6 +84,18 @@ pub mod kind {
     pub const HINT_COUNT: u16 = 295;
     /// [`HintMessage::Counted`](crate::healing::hints::message::HintMessage::Counted).
     pub const HINT_COUNTED: u16 = 296;
+    /// [`CareMessage::Scrub`](crate::healing::care::CareMessage::Scrub).
+    pub const CARE_SCRUB: u16 = 260;
+    /// [`CareMessage::Scrubbing`](crate::healing::care::CareMessage::Scrubbing).
+    pub const CARE_SCRUBBING: u16 = 261;
+    /// [`CareMessage::Inspect`](crate::healing::care::CareMessage::Inspect).
+    pub const CARE_INSPECT: u16 = 262;
+    /// [`CareMessage::Inspected`](crate::healing::care::CareMessage::Inspected).
+    pub const CARE_INSPECTED: u16 = 263;
+    /// [`CareMessage::Drain`](crate::healing::care::CareMessage::Drain).
+    pub const CARE_DRAIN: u16 = 264;
+    /// [`CareMessage::Drained`](crate::healing::care::CareMessage::Drained).
+    pub const CARE_DRAINED: u16 = 265;
     /// [`Message::Gossip`](super::Message::Gossip).
     pub const GOSSIP: u16 = 230;
     /// Not a message: the first frame of a node that wants to join.

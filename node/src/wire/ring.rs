@@ -35,6 +35,8 @@ struct ProgressBody {
     total: u32,
     bytes: u64,
     disk: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    free: u64,
     clean: bool,
     #[serde(default)]
     draining: bool,
@@ -126,6 +128,7 @@ impl From<&Progress> for ProgressBody {
             total: progress.total,
             bytes: progress.bytes,
             disk: progress.disk_bytes,
+            free: progress.disk_free,
             clean: progress.clean,
             draining: progress.draining,
         }
@@ -321,6 +324,7 @@ fn progress(body: &Body<'_>) -> Progress {
         total: progress.total,
         bytes: progress.bytes,
         disk_bytes: progress.disk,
+        disk_free: progress.free,
         clean: progress.clean,
         draining: progress.draining,
     }

@@ -23,12 +23,15 @@ use self::{
 };
 use super::{
     Found, Load, Mechanism,
+    care::ScrubProgress,
     expiry::Expiry,
+    governor::Work,
     merkle::{
         forest::{DOUBTS_MAX, Forest},
         trie::{LEAVES, Prefix, leaf_of},
     },
     message::{ASK_LEAVES_MAX, PairReport, Standing, TreeMessage},
+    scrub::{LOOK_TASK, Scrub},
 };
 use crate::{
     api::Output,
@@ -36,7 +39,7 @@ use crate::{
     core::{Behind, Core},
     event::Event,
     message::{Class, Message, RpcId},
-    replica::{Address, Caller, Change, Done, Job, Refusal},
+    replica::{Address, Change, Done, Refusal},
     store::{Command, Ticket},
 };
 
@@ -46,8 +49,6 @@ const SESSIONS_MAX: usize = 2;
 const ANSWERS_MAX: usize = 32;
 const TICK: Duration = Duration::from_millis(250);
 const RETRY_MIN: Duration = Duration::from_millis(500);
-/// A scan's page that came faster than this still rests so long, if there is no hurry.
-const AUDIT_STEP: Duration = Duration::from_millis(50);
 
 /// How it stands with one peer and one value of n.
 #[derive(Debug)]
@@ -98,8 +99,8 @@ pub(crate) struct AntiEntropy {
     scan_rests: Instant,
     /// When the page under way was asked for.
     scan_begun: Instant,
-    /// The next round of the audit begins then.
-    audit_from: Instant,
+    /// When all that is stored is read again.
+    scrub: Scrub,
     /// Records with values whose time is over.
     expiry: Expiry,
     /// Counts wishes for a comparison.
@@ -119,7 +120,7 @@ impl AntiEntropy {
             next_tick: now,
             scan_rests: now,
             scan_begun: now,
-            audit_from: now,
+            scrub: Scrub::new(now),
             expiry: Expiry::default(),
             generation: 0,
         }
@@ -196,7 +197,7 @@ impl AntiEntropy {
     /// Builds, mends or audits the tree.
     fn scan(&mut self, core: &mut Core) {
         let now = core.now.mono;
-        let audit = self.audit_from <= now && self.expiry.wakes(now).is_none();
+        let audit = self.scrub.is_due(now) && self.expiry.wakes(now).is_none();
         if now < self.scan_rests || (!self.forest.has_work() && !audit) {
             return;
         }
@@ -206,6 +207,9 @@ impl AntiEntropy {
         core.tickets += 1;
         if let Some(command) = self.forest.begin(Ticket(core.tickets), audit) {
             self.scan_begun = now;
+            if audit {
+                self.scrub.begin();
+            }
             core.outputs.push_back(Output::Store(command));
         }
     }
@@ -396,9 +400,14 @@ impl AntiEntropy {
     fn scanned_own(&mut self, core: &mut Core, ticket: Ticket, items: Found<'_>, more: bool) {
         let (replica, catalogue) = (&core.replica, &core.catalogue);
         let progress = self.forest.scanned(ticket, items, more, replica, catalogue);
-        for address in progress.damaged {
-            core.submit_for(Caller::Nobody, &address, Job::Read);
-        }
+        let sizes = items
+            .iter()
+            .flatten()
+            .map(|(key, value)| key.len() + value.len());
+        let bytes = sizes.sum();
+        let records = items.as_ref().map_or(0, Vec::len);
+        self.scrub.page(records, bytes, progress.damaged);
+        self.scrub.step(core);
         self.expiry.found(core, progress.mortal);
         if 0 < progress.corrected {
             let leaves = progress.corrected;
@@ -410,13 +419,14 @@ impl AntiEntropy {
         }
         let now = core.now.mono;
         let took = now.since(self.scan_begun).max(Duration::from_millis(1));
-        let rest = core.governor.rest(took);
+        let rest = core.governor.rest_of(Work::Scrub, took);
         self.scan_rests = now + rest;
         if !self.forest.has_work() {
-            self.scan_rests = now + rest.max(AUDIT_STEP);
+            let per_second = core.limits.scrub_bytes_per_second;
+            self.scan_rests = now + rest.max(self.scrub.pace(bytes, per_second));
         }
         if progress.round {
-            self.audit_from = now + core.limits.audit_pause;
+            self.scrub.round(core);
         }
     }
 }
@@ -455,6 +465,9 @@ impl Mechanism for AntiEntropy {
     }
 
     fn done(&mut self, core: &mut Core, task: u64, address: &Address, done: Done) {
+        if task == LOOK_TASK {
+            return self.scrub.looked(core, address, &done);
+        }
         if matches!(done, Done::Refused(Refusal::EqualDotsDiffer)) {
             let session = self.sessions.get(&task).map(|session| session.peer);
             let from = session.or_else(|| self.answers.get(&task).map(|answer| answer.from));
@@ -525,6 +538,7 @@ impl Mechanism for AntiEntropy {
             self.tick(core);
         }
         self.expiry.step(core);
+        self.scrub.step(core);
         self.scan(core);
         let due = |session: &&Session| session.wake().is_some_and(|wake| wake <= now);
         let due: Vec<u64> = self
@@ -548,7 +562,9 @@ impl Mechanism for AntiEntropy {
             } else if let Some(expiry) = expiry {
                 expiry
             } else {
-                self.scan_rests.max(self.audit_from)
+                self.scrub
+                    .wakes()
+                    .map_or(self.next_tick, |at| at.max(self.scan_rests))
             };
             next = next.min(scan);
         }
@@ -557,6 +573,17 @@ impl Mechanism for AntiEntropy {
 
     fn pairs(&self, me: NodeId, now: Instant) -> Vec<PairReport> {
         self.pairs_of(me, now)
+    }
+
+    fn scrub(&mut self, core: &Core, begin: bool) -> ScrubProgress {
+        let now = core.now.mono;
+        if begin {
+            if self.scrub.wish(now) {
+                self.forest.rewind();
+            }
+            self.scan_rests = now;
+        }
+        self.scrub.progress(now, self.forest.reached_millionths())
     }
 
     fn load(&self) -> Load {

@@ -18,6 +18,7 @@ use crate::{
     core::Core,
     healing::{
         Found,
+        governor::Work,
         merkle::{
             leaves::{LeafScan, Room, compare},
             trie::{Prefix, Trie},
@@ -369,7 +370,7 @@ impl Session {
         };
         let now = core.now.mono;
         let took = now.since(asked.sent);
-        self.rests = now + core.governor.rest(took);
+        self.rests = now + core.governor.rest_of(Work::Compare, took);
         self.tally.moved_bytes += answer.weight() as u64;
         match answer {
             TreeMessage::Sums {

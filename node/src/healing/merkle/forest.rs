@@ -225,6 +225,22 @@ impl Forest {
         }
     }
 
+    /// The audit begins anew; a page of it that is under way counts no more.
+    pub(crate) fn rewind(&mut self) {
+        self.cursor = 0;
+        self.scan.take_if(|scan| scan.reason == Reason::Audit);
+    }
+
+    /// How much of the token space the audit has been through, in millionths.
+    pub(crate) fn reached_millionths(&self) -> u32 {
+        let leaves = u64::from(if self.is_built() {
+            self.cursor
+        } else {
+            self.frontier
+        });
+        u32::try_from(leaves * 1_000_000 / u64::from(LEAVES)).unwrap_or(1_000_000)
+    }
+
     fn forget(&mut self) {
         self.tries.clear();
         self.doubts.clear();

@@ -43,8 +43,8 @@ pub(super) async fn healing(
 ) -> Result<Json<Value>, Refusal> {
     let request = wire::Request::Healing(HealingRequest {
         verb: "roots".to_owned(),
-        bucket: String::new(),
         timeout_ms: TIMEOUT_MS,
+        ..HealingRequest::default()
     });
     let wire::Response::Healing(reply) = ask(&web, &headers, request).await? else {
         return Err(Refusal::odd());

@@ -1,11 +1,13 @@
 //! Series about background work.
 
+use std::{sync::atomic::AtomicU64, time::Duration};
+
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
-    registry::Registry,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
 };
 
-use super::{family, family_of_one};
+use super::{Label, family, family_of_one};
 
 /// Comparisons of replicas, and the share of the time that background work may take.
 #[derive(Debug)]
@@ -14,11 +16,23 @@ pub(in crate::shell) struct Healing {
     moved_keys: Counter,
     moved_bytes: Counter,
     tree_corrections: Counter,
+    scrub_passes: Counter,
+    scrub_records: Counter,
+    scrub_bytes: Counter,
+    mended: Gauge,
     share: Gauge,
+    spent: Family<Label, Counter<f64, AtomicU64>>,
 }
 
 impl Healing {
     pub(super) fn new(registry: &mut Registry) -> Self {
+        let spent = Family::default();
+        registry.register_with_unit(
+            "background",
+            "Taken by the steps of background jobs",
+            Unit::Seconds,
+            spent.clone(),
+        );
         let sessions = family::<Counter>(
             registry,
             "antientropy_rounds",
@@ -26,6 +40,7 @@ impl Healing {
         );
         let outcome = |outcome| sessions.get_or_create(&[("outcome", outcome)]).clone();
         Self {
+            spent,
             compared: [outcome("failed"), outcome("agreed")],
             moved_keys: family_of_one(
                 registry,
@@ -41,6 +56,18 @@ impl Healing {
                 registry,
                 "antientropy_tree_corrections",
                 "Leaves of the tree that were not what is stored",
+            ),
+            scrub_passes: family_of_one(
+                registry,
+                "scrub_passes",
+                "Passes over all that is stored that ended",
+            ),
+            scrub_records: family_of_one(registry, "scrub_records", "Read by passes that ended"),
+            scrub_bytes: family_of_one(registry, "scrub_bytes", "Read by passes that ended"),
+            mended: family_of_one(
+                registry,
+                "storage_mended_records",
+                "Damaged records that have been written anew since the start",
             ),
             share: family_of_one(
                 registry,
@@ -58,6 +85,25 @@ impl Healing {
 
     pub(in crate::shell) fn corrected(&self, leaves: u64) {
         self.tree_corrections.inc_by(leaves);
+    }
+
+    pub(in crate::shell) fn scrubbed(&self, records: u64, bytes: u64) {
+        self.scrub_passes.inc();
+        self.scrub_records.inc_by(records);
+        self.scrub_bytes.inc_by(bytes);
+    }
+
+    pub(super) fn show_mended(&self, records: u64) {
+        self.mended.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// What each job has taken since the start.
+    pub(super) fn show_spent(&self, jobs: &[(&'static str, Duration)]) {
+        for (job, spent) in jobs {
+            let series = self.spent.get_or_create(&[("job", *job)]);
+            let more = spent.as_secs_f64() - series.get();
+            series.inc_by(more.max(0.0));
+        }
     }
 
     pub(super) fn show_share(&self, thousandths: u32) {

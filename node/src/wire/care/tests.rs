@@ -1,0 +1,87 @@
+//! The bytes of messages about care, written out. They may only ever be added to.
+
+use std::fmt::Write as _;
+
+use quorate_client::wire::frame::HEADER_BYTES;
+
+use super::*;
+use crate::{
+    message::Message,
+    wire::{decode, encode},
+};
+
+fn samples() -> Vec<Message> {
+    let seen = |hash, suspect| Seen {
+        place: Place {
+            token: u64::MAX,
+            bucket: BucketId(1),
+            key: Bytes::from_static(b"key"),
+        },
+        hash,
+        suspect,
+    };
+    let progress = ScrubProgress {
+        wished: 2,
+        fulfilled: 1,
+        passes: 3,
+        running: true,
+        reached_millionths: 500_000,
+        records: 4,
+        bytes: 5,
+        damaged: 6,
+        ended_ms_ago: Some(7),
+    };
+    let bodies = [
+        CareMessage::Scrub { begin: true },
+        CareMessage::Scrubbing(progress),
+        CareMessage::Inspect {
+            first: Bytes::from_static(b"f"),
+            end: Bytes::new(),
+            look: 2,
+        },
+        CareMessage::Inspected {
+            look: 2,
+            records: vec![seen(Some(9), false), seen(None, false), seen(Some(0), true)],
+            bytes: 10,
+            next: Bytes::from_static(b"n"),
+            blind_until: Bytes::from_static(b"b"),
+        },
+        CareMessage::Drain { on: true },
+        CareMessage::Drained { on: false },
+    ];
+    let id = RpcId(0x0102);
+    bodies.map(|body| Message::Care { id, body }).to_vec()
+}
+
+/// In the order of [`samples`].
+const GOLDEN: &[&str] = &[];
+
+#[test]
+fn messages_about_care_have_these_bytes() {
+    let hex = |bytes: Bytes| {
+        bytes.iter().fold(String::new(), |mut out, byte| {
+            write!(out, "{byte:02x}").unwrap();
+            out
+        })
+    };
+    let messages = samples();
+    let found = messages.iter().map(|message| hex(encode(message).unwrap()));
+    let found: Vec<String> = found.collect();
+    assert_eq!(found, GOLDEN, "{found:#?}");
+    for message in messages {
+        assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
+    }
+}
+
+#[test]
+fn a_cut_message_about_care_is_refused() {
+    for message in samples() {
+        let whole = encode(&message).unwrap();
+        for end in HEADER_BYTES..whole.len() {
+            let mut cut = BytesMut::from(&whole[..end]);
+            let length = u32::try_from(end - HEADER_BYTES).unwrap();
+            cut[..4].copy_from_slice(&length.to_le_bytes());
+            assert!(decode(&cut.freeze()).is_err(), "{message:?} cut at {end}");
+        }
+    }
+}
