@@ -39,6 +39,7 @@ pub mod message;
 pub mod node;
 mod peers;
 mod replica;
+pub mod register;
 pub mod request;
 pub mod ring_message;
 #[cfg(feature = "shell")]

@@ -8,9 +8,11 @@ mod clock;
 mod healing;
 mod joining;
 mod moving;
+mod rebuilding;
 mod recovery;
 mod ring;
 mod staging;
+mod standing;
 mod view;
 mod voting;
 
@@ -28,13 +30,15 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Request, Response};
 use quorate_gossip::{Config as GossipConfig, Event as MemberEvent, Gossip, Instant, State};
-use quorate_ring::{NodeId, Ring};
+use quorate_ring::{NodeId, NodeUuid, Ring};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
 use self::{
     catalogue::CatalogueWaiter,
+    rebuilding::Rebuild,
     ring::{Desk, rings},
+    standing::Standing,
 };
 use crate::{
     api::{Moment, Output, RequestId},
@@ -50,6 +54,7 @@ use crate::{
     limits::Limits,
     message::{Class, Message, Principal, RpcId, Verdict},
     peers::Peers,
+    register::Register,
     replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal, Replica},
     store::{Completion, Ticket},
 };
@@ -103,6 +108,8 @@ pub struct Node {
     recoveries: BTreeMap<Address, OpKey>,
     healing: Box<dyn Mechanism>,
     desk: Desk,
+    standing: Standing,
+    rebuild: Rebuild,
     /// The ring with which the cluster began.
     founding: Arc<Ring>,
     next_compare: Instant,
@@ -131,7 +138,8 @@ impl Node {
             dice.random(),
             now.mono,
         );
-        let replica = Replica::new(identity, options.durable_writes, &options.limits);
+        let mut replica = Replica::new(identity, options.durable_writes, &options.limits);
+        replica.mint_apart(NodeUuid::new(dice.random()));
         let core = Core {
             me: options.me,
             decree,
@@ -149,6 +157,8 @@ impl Node {
             replica,
             now,
             started: now.mono,
+            rebuilding: false,
+            alone: false,
             peers_asked: false,
             outputs: VecDeque::new(),
             loopback: VecDeque::new(),
@@ -164,14 +174,16 @@ impl Node {
             hybrid: Hybrid::new(),
             governor: Governor::default(),
             behind: Behind::default(),
-            next_op: dice.random::<u64>() >> 1,
+            next_op: dice.random::<u64>() >> 9,
             rng: dice,
         };
-        let desk = Desk::new(options.stored_ring, &core.decree, core.me, now.mono);
+        let desk = Desk::new(options.stored_ring, &core.decree, &identity, core.me, now.mono);
         let mut node = Self {
             healing: Box::new(AntiEntropy::new(&core)),
             core,
             desk,
+            standing: Standing::new(identity, Register::default(), now.mono),
+            rebuild: Rebuild::default(),
             founding: options.ring,
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -185,6 +197,7 @@ impl Node {
             failed: false,
         };
         node.meet_members();
+        node.weigh();
         node.compare_catalogues(true);
         node.pump();
         Ok(node)
@@ -323,6 +336,10 @@ impl Node {
             }
             Message::Tree { id, body } => self.tree_message(from, id, body),
             Message::Members { members, .. } => self.take_members(&members),
+            Message::Greet {
+                who, left, heard, ..
+            } => self.greeted_by(from, &who, left, &heard),
+            Message::Greeted { .. } => self.greeting_answered(from, &message),
             Message::Gossip(message) => self.gossip_message(from, message),
         }
     }
@@ -531,8 +548,10 @@ impl Node {
     }
 
     fn answer(&mut self, from: NodeId, id: RpcId, answer: Answer) {
-        let key = OpKey(id.0);
-        if let Some(running) = self.running.get_mut(&key) {
+        let (key, round) = OpKey::of(id);
+        if let Some(running) = self.running.get_mut(&key)
+            && running.operation.generation() == round
+        {
             let flow = running.operation.answer(&mut self.core, from, answer);
             self.settle(key, flow, None);
         }
@@ -601,7 +620,7 @@ impl Node {
                 break;
             }
         }
-        if !self.ready && self.core.peers_asked {
+        if !self.ready && self.core.peers_asked && self.knows_itself() {
             self.ready = true;
             self.core.event(Event::Ready);
         }
@@ -618,6 +637,7 @@ impl Node {
                     // It may have missed bucket changes while it was away, or we while we were.
                     self.next_compare = self.next_compare.min(self.core.now.mono);
                     self.healing.peer_up(&mut self.core, update.node);
+                    self.greet(update.node);
                 }
                 self.core.event(Event::Membership(event));
             }

@@ -96,6 +96,9 @@ impl World {
             }
             NodeEvent::RingChanged { .. }
             | NodeEvent::RingForced { .. }
+            | NodeEvent::Fenced { .. }
+            | NodeEvent::Rebuilding { .. }
+            | NodeEvent::Rebuilt
             | NodeEvent::CorruptRecord { .. }
             | NodeEvent::ReadRepair { .. }
             | NodeEvent::ManySiblings { .. }

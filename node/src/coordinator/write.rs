@@ -25,7 +25,7 @@ use crate::{
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
     hybrid,
-    message::{Class, RpcId, Verdict},
+    message::{Class, Verdict},
     replica::{Address, Done, Intent, Job, OpKey, Precondition, Refusal, Stored},
 };
 
@@ -79,6 +79,8 @@ pub(crate) struct WriteOp {
     waiting: BTreeMap<NodeId, Copy>,
     stored: BTreeSet<NodeId>,
     durable: BTreeSet<NodeId>,
+    /// Rises with the ring: answers to what was asked under an older one do not count.
+    generation: u8,
 }
 
 impl WriteOp {
@@ -108,6 +110,7 @@ impl WriteOp {
             waiting: BTreeMap::new(),
             stored: BTreeSet::new(),
             durable: BTreeSet::new(),
+            generation: 0,
         };
         if op.plan.retry || op.plan.precondition != Precondition::None {
             spawn.extend(op.ask(core));
@@ -279,8 +282,13 @@ impl WriteOp {
         self.plan.others = core.others(&self.plan.address, self.plan.bucket.info.n);
         // Who has the write and is not to hold it any more may hand it on at any time.
         let holders = self.holders();
-        self.stored.retain(|node| holders.contains(node));
-        self.durable.retain(|node| holders.contains(node));
+        // Who is rebuilt may have lost what it has acknowledged.
+        let has = |node: &NodeId| {
+            holders.contains(node) && (*node == core.me || !core.decree.suspends(*node))
+        };
+        self.stored.retain(has);
+        self.durable.retain(has);
+        self.generation = self.generation.wrapping_add(1);
         if matches!(self.phase, Phase::Replicating { .. }) {
             self.waiting.clear();
             self.replicate(core);
@@ -288,9 +296,14 @@ impl WriteOp {
         self.check(core)
     }
 
+    pub(crate) const fn generation(&self) -> u8 {
+        self.generation
+    }
+
     fn send(&self, core: &mut Core, node: NodeId) {
         if let Phase::Replicating { stored, .. } = &self.phase {
-            let message = core.replicate(&self.plan.address, RpcId(self.key.0), &stored.bytes);
+            let id = self.key.rpc(self.generation);
+            let message = core.replicate(&self.plan.address, id, &stored.bytes);
             core.send(node, Class::Data, message);
         }
     }

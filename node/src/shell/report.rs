@@ -74,6 +74,19 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
         Event::RingForced { note } => {
             tracing::error!(note, "the ring was changed without a majority");
         }
+        Event::Fenced { uuid, reason } => {
+            metrics.fenced.inc();
+            tracing::error!(
+                %uuid,
+                reason,
+                "this data directory was restored, rolled back or copied: it gets a new name, and \
+                 counts for no read until it has been rebuilt"
+            );
+        }
+        Event::Rebuilding { transfers } => {
+            tracing::warn!(transfers, "rebuilding: taking in what the other replicas hold");
+        }
+        Event::Rebuilt => tracing::info!("rebuilt: this data directory counts again"),
         Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
         Event::Ready => tracing::info!("ready"),
     }
