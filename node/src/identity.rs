@@ -151,6 +151,15 @@ impl Identity {
         }
     }
 
+    /// The identity that is stored in a directory, as the process that stored it left it.
+    ///
+    /// # Errors
+    ///
+    /// If the record is damaged or newer than this release.
+    pub fn stored(bytes: &[u8]) -> Result<Self, IdentityError> {
+        decode(bytes)
+    }
+
     /// The same directory under a new name, because the old one is not its own any more.
     #[must_use]
     pub fn renamed(&self, uuid: NodeUuid) -> Self {

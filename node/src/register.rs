@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use quorate_ring::{MEMBERS_MAX, NodeId, NodeUuid};
 
-use crate::identity::Lives;
+use crate::identity::{Identity, Lives};
 
 /// Where it is kept in [`Table::Meta`](crate::store::Table::Meta).
 pub const META_REGISTER_KEY: &[u8] = b"register";
@@ -224,6 +224,21 @@ impl Register {
         }
         register
     }
+}
+
+/// True if who has that register knows a later life of the directory with that identity, both as
+/// they are stored: then the directory is a copy, or an old one.
+#[must_use]
+pub fn knows_better(register: &[u8], identity: &[u8]) -> bool {
+    let register = Register::from_bytes(register);
+    let Ok(identity) = Identity::stored(identity) else {
+        return false;
+    };
+    let later = |trace: &Trace| {
+        trace.uuid == identity.uuid
+            && identity.lives.include(trace.number, trace.mark) == Some(false)
+    };
+    register.traces().any(later)
 }
 
 const TRACE_BYTES: usize = 8 + 16 + 8 + 8 + 1;

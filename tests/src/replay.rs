@@ -99,6 +99,7 @@ impl Plan {
                 Some(("encode", value)) => plan.encode = value != "no",
                 Some(("classes", "first")) => plan.generation = Generation::First,
                 Some(("classes", "second")) => plan.generation = Generation::Second,
+                Some(("classes", "third")) => plan.generation = Generation::Third,
                 Some(("without", value)) => {
                     let set = Without::parse(value);
                     plan.without = set.ok_or_else(|| ReplayError::NotALine(value.to_owned()))?;
@@ -139,6 +140,7 @@ impl fmt::Display for Plan {
         match self.generation {
             Generation::First => write!(f, " classes=first")?,
             Generation::Second => write!(f, " classes=second")?,
+            Generation::Third => write!(f, " classes=third")?,
             Generation::Newest => {}
         }
         if !self.without.is_empty() {
