@@ -158,6 +158,13 @@ impl Gossip {
         }
     }
 
+    /// This process goes on under another directory.
+    pub fn rename(&mut self, uuid: NodeUuid, boot: u64) {
+        (self.me.uuid, self.me.boot) = (uuid, boot);
+        self.me.incarnation += 1;
+        self.news.insert(self.me.node, 0);
+    }
+
     /// What is thought of a member; none for a stranger.
     #[must_use]
     pub fn state(&self, node: NodeId) -> Option<State> {

@@ -129,6 +129,10 @@ pub(crate) struct Core {
     pub(crate) replica: Replica,
     pub(crate) now: Moment,
     pub(crate) started: Instant,
+    /// What is held here may lack what this node has acknowledged.
+    pub(crate) rebuilding: bool,
+    /// Too few others have taken note of this process for anything but reads of one copy.
+    pub(crate) alone: bool,
     /// True once the peers that could be reached have compared catalogues with us.
     pub(crate) peers_asked: bool,
     pub(crate) outputs: VecDeque<Output>,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_gossip::Event as MembershipEvent;
-use quorate_ring::{NodeId, Phase, RingEpoch};
+use quorate_ring::{NodeId, NodeUuid, Phase, RingEpoch};
 
 use crate::{
     causality::{Dot, OpId, Rule, Stamp},
@@ -132,6 +132,20 @@ pub enum Event {
         /// What, and who.
         note: String,
     },
+    /// This data directory must not go on under its name: it was restored, rolled back or copied.
+    Fenced {
+        /// The name.
+        uuid: NodeUuid,
+        /// How that is known.
+        reason: &'static str,
+    },
+    /// It is agreed that what this node held counts for nothing; it takes in what the others hold.
+    Rebuilding {
+        /// In so many transfers.
+        transfers: usize,
+    },
+    /// This data directory speaks for its node again.
+    Rebuilt,
     /// The store failed; the node must stop and exit non-zero.
     StoreFailed {
         /// What the store said.

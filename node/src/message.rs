@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::wire::{NodeStatus, Response, WriteRequest};
-use quorate_ring::RingEpoch;
+use quorate_ring::{NodeUuid, RingEpoch};
 
 use crate::{
     healing::{care::CareMessage, hints::message::HintMessage, message::TreeMessage},
+    register::{Introduction, Opinion, Trace},
     ring_message::RingMessage,
 };
 
@@ -255,6 +256,32 @@ pub enum Message {
         id: RpcId,
         /// In the format of `joining::newcomers_to_bytes`.
         members: Bytes,
+    },
+    /// Who I am; first of all that a process says, and now and then again.
+    Greet {
+        /// Always zero: the answer says what it is to.
+        id: RpcId,
+        /// The process and its directory.
+        who: Introduction,
+        /// A directory that the process has left because it was there twice.
+        left: Option<NodeUuid>,
+        /// What it has heard of others.
+        heard: Vec<Trace>,
+    },
+    /// What the receiver makes of that; durable.
+    Greeted {
+        /// Always zero.
+        id: RpcId,
+        /// The directory that it is about.
+        uuid: NodeUuid,
+        /// Number of the life that it is about.
+        number: u64,
+        /// Mark of that life.
+        mark: u64,
+        /// Whether it may go on.
+        opinion: Opinion,
+        /// The receiver's ring.
+        epoch: RingEpoch,
     },
     /// Membership.
     Gossip(quorate_gossip::Message),

@@ -12,9 +12,11 @@ mod healing;
 mod hints;
 mod joining;
 mod moving;
+mod rebuilding;
 mod recovery;
 mod ring;
 mod staging;
+mod standing;
 mod view;
 mod voting;
 
@@ -32,14 +34,16 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Request, Response};
 use quorate_gossip::{Config as GossipConfig, Event as MemberEvent, Gossip, Instant, State};
-use quorate_ring::{Decree, NodeId, Ring};
+use quorate_ring::{Decree, NodeId, NodeUuid, Ring};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
 use self::{
     catalogue::CatalogueWaiter,
     hints::Inquiries,
+    rebuilding::Rebuild,
     ring::{Desk, rings},
+    standing::Standing,
 };
 use crate::{
     api::{Moment, Output, RequestId},
@@ -58,6 +62,7 @@ use crate::{
     limits::Limits,
     message::{BucketId, Class, Message, Principal, RpcId, Verdict},
     peers::Peers,
+    register::Register,
     replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal, Replica},
     store::{Completion, Ticket},
 };
@@ -114,6 +119,8 @@ pub struct Node {
     inquiries: Inquiries,
     inspections: Inspections,
     desk: Desk,
+    standing: Standing,
+    rebuild: Rebuild,
     /// The ring with which the cluster began.
     founding: Arc<Ring>,
     next_compare: Instant,
@@ -135,7 +142,8 @@ impl Node {
         let catalogue = catalogue::at_start(&options)?;
         let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
         let gossip = gossip_of(&options, &decree, dice.random(), now.mono);
-        let replica = Replica::new(options.identity, options.durable_writes, &options.limits);
+        let mut replica = Replica::new(options.identity, options.durable_writes, &options.limits);
+        replica.mint_apart(NodeUuid::new(dice.random()));
         let core = Core {
             me: options.me,
             decree,
@@ -154,6 +162,8 @@ impl Node {
             replica,
             now,
             started: now.mono,
+            rebuilding: false,
+            alone: false,
             peers_asked: false,
             outputs: VecDeque::new(),
             loopback: VecDeque::new(),
@@ -168,10 +178,16 @@ impl Node {
             hybrid: Hybrid::new(),
             governor: Governor::default(),
             behind: Behind::default(),
-            next_op: dice.random::<u64>() >> 1,
+            next_op: dice.random::<u64>() >> 9,
             rng: dice,
         };
-        let desk = Desk::new(options.stored_ring, &core.decree, core.me, now.mono);
+        let desk = Desk::new(
+            options.stored_ring,
+            &core.decree,
+            &options.identity,
+            core.me,
+            now.mono,
+        );
         let mut node = Self {
             healing: Box::new(AntiEntropy::new(&core)),
             hints: Hints::new(now.mono),
@@ -179,6 +195,8 @@ impl Node {
             core,
             inspections: Inspections::default(),
             desk,
+            standing: Standing::new(options.identity, Register::default(), now.mono),
+            rebuild: Rebuild::default(),
             founding: options.ring,
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -192,6 +210,7 @@ impl Node {
             failed: false,
         };
         node.meet_members();
+        node.weigh();
         node.compare_catalogues(true);
         node.pump();
         Ok(node)
@@ -334,6 +353,10 @@ impl Node {
             Message::Hint { id, body } => self.hint_message(from, id, body),
             Message::Care { id, body } => self.care_message(from, id, body),
             Message::Members { members, .. } => self.take_members(&members),
+            Message::Greet {
+                who, left, heard, ..
+            } => self.greeted_by(from, &who, left, &heard),
+            Message::Greeted { .. } => self.greeting_answered(from, &message),
             Message::Gossip(message) => self.gossip_message(from, message),
         }
     }
@@ -551,8 +574,10 @@ impl Node {
     }
 
     fn answer(&mut self, from: NodeId, id: RpcId, answer: Answer) {
-        let key = OpKey(id.0);
-        if let Some(running) = self.running.get_mut(&key) {
+        let (key, round) = OpKey::of(id);
+        if let Some(running) = self.running.get_mut(&key)
+            && running.operation.generation() == round
+        {
             let flow = running.operation.answer(&mut self.core, from, answer);
             self.settle(key, flow, None);
         }
@@ -628,7 +653,7 @@ impl Node {
                 break;
             }
         }
-        if !self.ready && self.core.peers_asked {
+        if !self.ready && self.core.peers_asked && self.knows_itself() {
             self.ready = true;
             self.core.event(Event::Ready);
         }
@@ -647,6 +672,7 @@ impl Node {
                     self.next_compare = self.next_compare.min(self.core.now.mono);
                     self.healing.peer_up(&mut self.core, update.node);
                     self.hints.peer_up(&mut self.core, update.node);
+                    self.greet(update.node);
                 }
                 self.core.event(Event::Membership(event));
             }

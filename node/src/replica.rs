@@ -19,6 +19,7 @@ mod expiry;
 mod handover;
 mod hints;
 mod mending;
+mod naming;
 mod recent;
 mod withdraw;
 
@@ -29,7 +30,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quorate_ring::NodeId;
+use quorate_ring::{NodeId, NodeUuid};
 
 pub(crate) use self::{
     address::Address,
@@ -55,6 +56,21 @@ use crate::{
 /// Names an operation of this node; also the [`RpcId`] under which it asks its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OpKey(pub(crate) u64);
+
+/// Bits of an [`RpcId`] that name the operation; the others tell its rounds apart.
+const OP_BITS: u32 = 56;
+
+impl OpKey {
+    /// The operation that a question or an answer belongs to, and of which of its rounds it is.
+    pub(crate) const fn of(id: RpcId) -> (Self, u8) {
+        (Self(id.0 & ((1 << OP_BITS) - 1)), (id.0 >> OP_BITS) as u8)
+    }
+
+    /// The name of the operation's questions in a round.
+    pub(crate) const fn rpc(self, round: u8) -> RpcId {
+        RpcId(self.0 | (round as u64) << OP_BITS)
+    }
+}
 
 /// A record that has been written, with what was there before.
 #[derive(Debug)]
@@ -234,7 +250,7 @@ impl Entry {
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Pending {
     Key,
-    Lease { end: u64 },
+    Lease { uuid: NodeUuid, end: u64 },
 }
 
 /// Local state of keys, by entry.
@@ -242,6 +258,10 @@ enum Pending {
 pub(crate) struct Replica {
     identity: Identity,
     minter: Minter,
+    /// True if what is held here counts for reads of others.
+    counts: bool,
+    /// Writes so far.
+    written: u64,
     extending: bool,
     /// True if a completed write is on disk for good (`durability = sync`).
     durable_writes: bool,
@@ -262,6 +282,8 @@ impl Replica {
         Self {
             minter: Minter::new(identity.uuid, identity.lease_start, identity.lease_end),
             identity,
+            counts: false,
+            written: 0,
             extending: false,
             durable_writes,
             entries: BTreeMap::new(),
@@ -279,6 +301,11 @@ impl Replica {
 
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// True if what is held here counts for reads of others.
+    pub(crate) const fn counts(&self) -> bool {
+        self.counts
     }
 
     pub(crate) fn poll_command(&mut self) -> Option<Command> {
@@ -452,11 +479,7 @@ impl Replica {
         self.store_bytes -= bytes;
         self.hints.ended(&address, bytes);
         match pending {
-            Pending::Lease { end } => {
-                self.minter.extended(end);
-                self.identity.lease_end = end;
-                self.extending = false;
-            }
+            Pending::Lease { uuid, end } => self.lease_stored(uuid, end),
             Pending::Key => {
                 let Some(entry) = self.entries.get_mut(&address) else {
                     return true;
@@ -513,13 +536,6 @@ impl Replica {
             self.retire(&address);
         }
         true
-    }
-
-    /// Starts a new boot epoch, so that rule 0 ends every actor this node has used so far.
-    fn renew_epochs(&mut self) {
-        let end = self.identity.lease_end;
-        let start = self.minter.take().map_or(end, |used| used + 1);
-        self.minter = Minter::new(self.identity.uuid, start, end);
     }
 
     fn retire(&mut self, address: &Address) {
@@ -631,6 +647,7 @@ impl Replica {
 
     fn write(&mut self, tickets: &mut u64, address: &Address, writes: Vec<Write>) -> Ticket {
         let ticket = next_ticket(tickets);
+        self.written += 1;
         let size = writes.iter().map(Write::bytes).sum();
         self.store_bytes += size;
         self.hints.begun(address, size);
@@ -649,6 +666,7 @@ impl Replica {
         };
         self.extending = true;
         let ticket = next_ticket(tickets);
+        let uuid = self.identity.uuid;
         let identity = Identity {
             lease_end: end,
             ..self.identity
@@ -664,7 +682,7 @@ impl Replica {
             hint_for: None,
         };
         self.tickets
-            .insert(ticket, (Pending::Lease { end }, nowhere, 0));
+            .insert(ticket, (Pending::Lease { uuid, end }, nowhere, 0));
     }
 
     fn apply(

@@ -50,7 +50,8 @@ impl Phase {
 pub struct Voter {
     /// The member.
     pub node: NodeId,
-    /// Its data directory; zero while no decree has named one.
+    /// Its data directory: [`NodeUuid::ANY`] while no decree has named one, [`NodeUuid::NONE`] while
+    /// the member is rebuilt.
     pub uuid: NodeUuid,
 }
 
@@ -63,7 +64,8 @@ pub struct Decree {
     pub previous: u128,
     /// The step.
     pub phase: Phase,
-    /// Epoch of the stable decree from which the last change began.
+    /// Requests planned under an older epoch are carried out nowhere: the epoch of the stable decree
+    /// from which the last change began, or that from which a member had to be rebuilt.
     pub base: RingEpoch,
     /// The ring in force; while a change is under way, the one it leads to.
     pub ring: Ring,
@@ -86,7 +88,7 @@ impl Decree {
             previous: 0,
             phase: Phase::Stable,
             base: ring.epoch(),
-            voters: voters(&ring, &[], |_| NodeUuid::new(0)),
+            voters: voters(&ring, &[], |_| NodeUuid::ANY),
             ring,
             old: None,
             dead: Vec::new(),
@@ -106,7 +108,7 @@ impl Decree {
         let old = self.ring.clone();
         Self {
             base: self.epoch,
-            voters: voters(&old, &dead, uuid),
+            voters: voters(&old, &dead, |node| self.kept(node, &uuid)),
             ring,
             old: Some(old),
             dead,
@@ -118,7 +120,7 @@ impl Decree {
     #[must_use]
     pub fn switched(&self, uuid: impl Fn(NodeId) -> NodeUuid) -> Self {
         let next = self.next(Phase::Switched, self.note.clone());
-        let voters = voters(&next.ring, &next.dead, uuid);
+        let voters = voters(&next.ring, &next.dead, |node| self.kept(node, &uuid));
         Self { voters, ..next }
     }
 
@@ -126,7 +128,7 @@ impl Decree {
     #[must_use]
     pub fn settled(&self, uuid: impl Fn(NodeId) -> NodeUuid) -> Self {
         let next = self.next(Phase::Stable, self.note.clone());
-        let voters = voters(&next.ring, &[], uuid);
+        let voters = voters(&next.ring, &[], |node| self.kept(node, &uuid));
         Self { voters, ..next }
     }
 
@@ -136,12 +138,57 @@ impl Decree {
         let old = self.old.clone().filter(|_| self.phase == Phase::Moving)?;
         let next = self.next(Phase::Stable, format!("{}; aborted", self.note));
         Some(Self {
-            voters: voters(&old, &[], uuid),
+            voters: voters(&old, &[], |node| self.kept(node, &uuid)),
             old: Some(next.ring.clone()),
             ring: old,
             dead: Vec::new(),
             ..next
         })
+    }
+
+    /// The same ring, in which what these members held counts for nothing: they are rebuilt. What
+    /// was asked under an older epoch is asked again, since they may have acknowledged it before.
+    #[must_use]
+    pub fn suspending(&self, nodes: &[NodeId], note: String) -> Self {
+        let mut next = self.next(self.phase, note);
+        next.base = next.epoch;
+        for voter in &mut next.voters {
+            if nodes.contains(&voter.node) {
+                voter.uuid = NodeUuid::NONE;
+            }
+        }
+        next
+    }
+
+    /// The same ring, in which these directories speak for their members.
+    #[must_use]
+    pub fn naming(&self, directories: &[Voter], note: String) -> Self {
+        let mut next = self.next(self.phase, note);
+        for voter in &mut next.voters {
+            if let Some(named) = directories.iter().find(|named| named.node == voter.node) {
+                voter.uuid = named.uuid;
+            }
+        }
+        next
+    }
+
+    /// The directory that speaks for a member; none if it does not vote.
+    #[must_use]
+    pub fn directory(&self, node: NodeId) -> Option<NodeUuid> {
+        let voter = self.voters.iter().find(|voter| voter.node == node);
+        voter.map(|voter| voter.uuid)
+    }
+
+    /// True if what the member held before this decree counts for nothing.
+    #[must_use]
+    pub fn suspends(&self, node: NodeId) -> bool {
+        self.directory(node) == Some(NodeUuid::NONE)
+    }
+
+    /// Only being rebuilt changes who speaks for a member; the others are named when they begin to
+    /// vote.
+    fn kept(&self, node: NodeId, uuid: &impl Fn(NodeId) -> NodeUuid) -> NodeUuid {
+        self.directory(node).unwrap_or_else(|| uuid(node))
     }
 
     fn next(&self, phase: Phase, mut note: String) -> Self {
@@ -192,6 +239,12 @@ impl Decree {
         self.epoch <= epoch || self.base <= epoch && !self.moved(token)
     }
 
+    /// True if what was taken in under an older epoch and is not acknowledged yet must not be.
+    #[must_use]
+    pub fn fences(&self, token: Token) -> bool {
+        self.base == self.epoch || self.moved(token)
+    }
+
     /// A member of either ring.
     #[must_use]
     pub fn member(&self, id: NodeId) -> Option<&Member> {
@@ -214,9 +267,8 @@ impl Decree {
     /// Whether the directory `uuid` of `node` votes on the next epoch.
     #[must_use]
     pub fn may_vote(&self, node: NodeId, uuid: NodeUuid) -> bool {
-        let named = |voter: &&Voter| voter.node == node;
-        let voter = self.voters.iter().find(named);
-        voter.is_some_and(|voter| voter.uuid == uuid || voter.uuid == NodeUuid::new(0))
+        let named = self.directory(node);
+        named.is_some_and(|named| named == uuid || named == NodeUuid::ANY)
     }
 
     /// Identifies this decree and all before it.

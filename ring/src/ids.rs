@@ -56,6 +56,11 @@ impl fmt::Display for NodeId {
 pub struct NodeUuid(u128);
 
 impl NodeUuid {
+    /// Stands for any directory: none has been named yet.
+    pub const ANY: Self = Self(0);
+    /// Stands for none: what the member held is lost, and it has to be rebuilt.
+    pub const NONE: Self = Self(u128::MAX);
+
     /// Wraps a random number, or one read from the wire or from disk.
     #[must_use]
     pub const fn new(raw: u128) -> Self {

@@ -90,7 +90,7 @@ impl Plan {
         }
         let (ring, dead) = outcome(old, staged)?;
         let mut bytes = ring.to_bytes();
-        bytes.extend(decree.hash().to_le_bytes());
+        bytes.extend(old.hash().to_le_bytes());
         for node in &dead {
             bytes.extend(node.get().to_le_bytes());
         }

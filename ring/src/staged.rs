@@ -100,6 +100,12 @@ impl Staged {
         self.base
     }
 
+    /// The same for a later epoch that has the same ring.
+    #[must_use]
+    pub fn rebased(self, base: RingEpoch) -> Self {
+        Self { base, ..self }
+    }
+
     /// What is wanted, in a fixed order.
     pub fn changes(&self) -> impl Iterator<Item = &Change> {
         self.entries.values().filter_map(|e| e.change.as_ref())

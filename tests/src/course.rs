@@ -208,7 +208,9 @@ impl World {
         let settled = |process: &Process| {
             let machine = process.machine.as_ref();
             process.is_ready()
-                && machine.is_some_and(|node| node.is_settled() && node.decree().epoch == newest)
+                && machine.is_some_and(|node| {
+                    node.is_settled() && node.decree().epoch == newest && node.speaks_for_itself()
+                })
         };
         self.workload.waiting() == 0 && self.processes.iter().all(settled)
     }

@@ -4,11 +4,17 @@
 //! than what is left; which faults may meet is the nemesis's business.
 
 use bytes::Bytes;
-use quorate_node::store::memory::Image;
+use quorate_node::{
+    identity::META_IDENTITY_KEY,
+    register::{META_REGISTER_KEY, knows_better},
+    store::{Table, memory::Image},
+};
+use quorate_ring::NodeUuid;
 
 use crate::{
     history::place,
     nemesis::{Fault, Harm},
+    oracle::session::Session,
     process::Doom,
     world::{Event, Relief, World},
 };
@@ -162,26 +168,77 @@ impl World {
                 let (node, key) = self.atlas(key);
                 self.misdirect(node, key);
             }
-            Harm::Wipe(node, lasts) => self.replace_directory(node, lasts, Image::default()),
-            Harm::Restore(node, lasts) => match self.backups.remove(&node) {
-                Some(image) => self.replace_directory(node, lasts, image),
-                None => {
-                    let image = self.processes[node].disk.snapshot();
-                    self.backups.insert(node, image);
+            Harm::Wipe(node, lasts) => {
+                if self.directories_are_named() {
+                    self.replace_directory(node, lasts, Image::default());
                 }
-            },
+            }
+            Harm::Restore(node, lasts) => self.restore(node, lasts),
             Harm::LyingDisk(node) => {
                 self.distrust(node);
+                self.weaken(node, Session::weakened);
                 self.processes[node].disk.lie_about_next_put();
             }
             Harm::DamagedJournal(node, lasts) => {
-                self.distrust(node);
-                self.processes[node].disk.damage_journal();
-                self.crash(node, Some(lasts));
+                if self.directories_are_named() {
+                    self.distrust(node);
+                    self.processes[node].disk.damage_journal();
+                    self.crash(node, Some(lasts));
+                }
             }
             Harm::Clone(node, other, lasts) => {
-                let image = self.processes[other].disk.snapshot();
-                self.replace_directory(node, lasts, image);
+                if self.directories_are_named() {
+                    let image = self.processes[other].disk.snapshot();
+                    self.replace_directory(node, lasts, image);
+                }
+            }
+        }
+    }
+
+    /// A directory is saved, or put back to what was saved: when so many others have taken note of
+    /// what came after it that a process which has been heard by enough has been heard by one.
+    fn restore(&mut self, node: usize, lasts: u64) {
+        let Some(image) = self.backups.remove(&node) else {
+            let image = self.processes[node].disk.snapshot();
+            self.backups.insert(node, image);
+            return;
+        };
+        if self.is_recognised(node, &image) && self.directories_are_named() {
+            self.weaken(node, Session::put_back);
+            self.replace_directory(node, lasts, image);
+        } else {
+            self.backups.insert(node, image);
+        }
+    }
+
+    /// Whether the others will know that this is an old state of the node's directory.
+    pub fn is_recognised(&self, node: usize, image: &Image) -> bool {
+        let Some(old) = image.meta(META_IDENTITY_KEY) else {
+            return false;
+        };
+        let others = (0..self.processes.len()).filter(|other| *other != node);
+        let knows = |other: &usize| {
+            let disk = &self.processes[*other].disk;
+            let register = disk.synced(Table::Meta, META_REGISTER_KEY);
+            register.is_some_and(|register| knows_better(&register, old))
+        };
+        let all = self.processes.len();
+        let heard_by = all / 2;
+        all - heard_by <= others.filter(knows).count()
+    }
+
+    /// Whether it is agreed on which directory is whose: before that nobody can tell.
+    fn directories_are_named(&self) -> bool {
+        let voters = &self.rings.newest().voters;
+        voters.iter().all(|voter| voter.uuid != NodeUuid::ANY)
+    }
+
+    /// Tells the oracle of reads about all keys of a node.
+    fn weaken(&mut self, node: usize, how: fn(&mut Session, u32, u64)) {
+        for key in 0..self.layout.owners.len() {
+            if self.layout.owners[key].contains(&node) {
+                let key = u32::try_from(key).expect("a run has few keys");
+                how(&mut self.session, key, self.now);
             }
         }
     }
@@ -206,7 +263,6 @@ impl World {
                 let key = u32::try_from(key).expect("a run has few keys");
                 self.rotted.insert((node, key));
                 self.causality.forget(node, key);
-                self.session.weakened(key, self.now);
             }
         }
     }

@@ -107,6 +107,9 @@ impl World {
             NodeEvent::RingChanged { .. }
             | NodeEvent::RingForced { .. }
             | NodeEvent::Scrubbed { .. }
+            | NodeEvent::Fenced { .. }
+            | NodeEvent::Rebuilding { .. }
+            | NodeEvent::Rebuilt
             | NodeEvent::ReadRepair { .. }
             | NodeEvent::ManySiblings { .. }
             | NodeEvent::Compared { .. }

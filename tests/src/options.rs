@@ -54,25 +54,24 @@ pub struct Classes {
     pub brownout: bool,
 }
 
-/// Classes of fault that the product is not yet made for. They never come from a seed alone; a
-/// caller asks for them by name.
+/// Classes of fault that strike one whole directory. A seed draws them all but `lying_disk`, which
+/// the product is not made for; a caller may ask for any by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each class of fault is there or not"
 )]
 pub struct Extras {
-    /// A node's disk is replaced by an empty one: nobody recognises that yet.
+    /// A node's disk is replaced by an empty one.
     pub wipe: bool,
     /// A node's data directory goes back to an earlier state, as from a backup.
     pub restore: bool,
     /// A disk acknowledges a write and keeps the old version, or writes it over another key: a
     /// dot that was minted is then unknown to its own node, which no rule can see.
     pub lying_disk: bool,
-    /// The end of a journal is gone although it was synced; the node is `rebuilding` for ever.
+    /// The end of a journal is gone although it was synced.
     pub damaged_journal: bool,
-    /// A node is started on a copy of another's directory: two processes then mint under one
-    /// name, and nobody fences them yet.
+    /// A node is started on a copy of another's directory.
     pub clone: bool,
 }
 
@@ -242,7 +241,7 @@ pub enum Generation {
     First,
     /// Disks and links that misbehave more, clients that lie, changes of the ring.
     Second,
-    /// All before nodes stood in for replicas that are down.
+    /// Brownouts, narrow links, clients in a hurry, time.
     Third,
     /// All there are.
     Newest,
@@ -314,8 +313,35 @@ impl Options {
             Generation::First => Self::first_generation(seed),
             Generation::Second => Self::second_generation(seed),
             Generation::Third => Self::third_generation(seed),
-            Generation::Newest => Self::third_generation(seed).with_stand_ins(),
+            Generation::Newest => Self::newest_generation(seed),
         }
+    }
+
+    fn newest_generation(seed: u64) -> Self {
+        Self::third_generation(seed)
+            .with_stand_ins()
+            .with_manners()
+            .with_lost_directories()
+    }
+
+    /// In some runs one node loses its directory, now and then.
+    fn with_lost_directories(mut self) -> Self {
+        let mut rng = Rng::new(self.seed, 0x0907);
+        let classes = &self.classes;
+        let harmed = classes.bit_rot || classes.silent_loss || classes.misdirected;
+        if !harmed && self.ring_interval.is_none() && rng.chance(500_000) {
+            self.extras = Extras {
+                wipe: rng.chance(500_000),
+                restore: rng.chance(500_000),
+                damaged_journal: rng.chance(500_000),
+                clone: rng.chance(300_000),
+                lying_disk: false,
+            };
+            if self.extras != Extras::NONE {
+                self.workload.w_min = 2;
+            }
+        }
+        self
     }
 
     fn third_generation(seed: u64) -> Self {
@@ -341,13 +367,18 @@ impl Options {
         options.lww = rng.chance(120_000);
         options.workload.mortal = *rng.pick(&[0, 0, 0, 20_000, 300_000]);
         options.workload.ttl_max_ms = *rng.pick(&[10, 1_000, 10_000]);
-        let mut rng = Rng::new(seed, 0x0916);
-        options.workload.sessions = *rng.pick(&[0, 100_000, 900_000]);
-        options.workload.fickle = *rng.pick(&[0, 0, 10_000, 200_000]);
-        let mut rng = Rng::new(seed, 0x0906);
-        let drains = rng.chance(200_000);
-        options.drain_interval = drains.then(|| rng.between(500, 4_000) * MS);
         options
+    }
+
+    /// Clients bring along what they have seen and take requests back; operators drain nodes.
+    fn with_manners(mut self) -> Self {
+        let mut rng = Rng::new(self.seed, 0x0916);
+        self.workload.sessions = *rng.pick(&[0, 100_000, 900_000]);
+        self.workload.fickle = *rng.pick(&[0, 0, 10_000, 200_000]);
+        let mut rng = Rng::new(self.seed, 0x0908);
+        let drains = rng.chance(200_000);
+        self.drain_interval = drains.then(|| rng.between(500, 4_000) * MS);
+        self
     }
 
     /// In many runs others stand in for replicas that are down.

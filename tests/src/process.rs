@@ -15,6 +15,7 @@ use quorate_node::{
     limits::Limits,
     message::Message,
     node::{META_MEMBERS_KEY, Node, Options as NodeOptions, StoredRing},
+    register::META_REGISTER_KEY,
     store::{Command, Completion, Table, Ticket},
 };
 use quorate_ring::{BadRing, Member, NodeId, NodeUuid, Ring};
@@ -134,9 +135,14 @@ impl Process {
         let stored = self.disk.synced(Table::Meta, META_IDENTITY_KEY);
         let uuid = u128::from(self.rng.word()) << 64 | u128::from(self.rng.word());
         let amnesia = opened.amnesia.is_some();
-        let (identity, writes) =
-            identity::start(stored.as_deref(), CLUSTER, amnesia, NodeUuid::new(uuid))
-                .expect("the identity on this disk is our own");
+        let (identity, writes) = identity::start(
+            stored.as_deref(),
+            CLUSTER,
+            self.id,
+            amnesia,
+            NodeUuid::new(uuid),
+        )
+        .expect("the identity on this disk is our own");
         let ticket = Ticket(0);
         self.disk.commit_now(Command::Write { ticket, writes });
         let read = |key| Ok::<_, BadRing>(self.disk.synced(Table::Meta, key));
@@ -166,6 +172,9 @@ impl Process {
         }
         if let Some(members) = self.disk.synced(Table::Meta, META_MEMBERS_KEY) {
             node.remember(&members);
+        }
+        if let Some(register) = self.disk.synced(Table::Meta, META_REGISTER_KEY) {
+            node.recall(&register);
         }
         self.machine = Some(Box::new(node));
         self.timer = None;

@@ -103,6 +103,8 @@ pub fn fingerprint(message: &Message) -> u64 {
             name(28, *id, &weight.to_le_bytes())
         }
         Message::Members { id, members } => name(26, *id, members),
+        Message::Greet { id, who, .. } => name(27, *id, &who.lives.newest().1.to_le_bytes()),
+        Message::Greeted { id, mark, .. } => name(28, *id, &mark.to_le_bytes()),
         Message::Gossip(_) => 15,
         Message::Ring { id, .. } => name(16, *id, &[]),
     }

@@ -36,6 +36,7 @@ enum Step {
 pub(crate) struct Proposer {
     epoch: u64,
     voters: Vec<NodeId>,
+    quorum: usize,
     wanted: Bytes,
     ballot: Ballot,
     beat: u64,
@@ -43,11 +44,18 @@ pub(crate) struct Proposer {
 }
 
 impl Proposer {
-    /// Wants `wanted` for `epoch`; [`begin`](Self::begin) starts the first ballot.
-    pub(crate) fn new(epoch: u64, voters: Vec<NodeId>, wanted: Bytes, own: Ballot) -> Self {
+    /// Wants `wanted` for `epoch`, which so many of these voters decide; [`begin`](Self::begin)
+    /// starts the first ballot.
+    pub(crate) fn new(
+        epoch: u64,
+        (voters, quorum): (Vec<NodeId>, usize),
+        wanted: Bytes,
+        own: Ballot,
+    ) -> Self {
         Self {
             epoch,
             voters,
+            quorum,
             wanted,
             beat: own.round,
             ballot: own,
@@ -95,7 +103,7 @@ impl Proposer {
         if ballot != self.ballot || !self.voters.contains(&from) {
             return Turn::Wait;
         }
-        let majority = self.voters.len() / 2 + 1;
+        let quorum = self.quorum;
         match (vote, &mut self.step) {
             (Vote::Refused(other), Step::Preparing(_) | Step::Proposing(..)) => {
                 self.beat = self.beat.max(other.round);
@@ -104,7 +112,7 @@ impl Proposer {
             }
             (Vote::Promise(accepted), Step::Preparing(promises)) => {
                 promises.insert(from, accepted);
-                if promises.len() < majority {
+                if promises.len() < quorum {
                     return Turn::Wait;
                 }
                 let earlier = promises.values().flatten();
@@ -115,7 +123,7 @@ impl Proposer {
             }
             (Vote::Accepted, Step::Proposing(value, accepted)) => {
                 accepted.insert(from);
-                if accepted.len() < majority {
+                if accepted.len() < quorum {
                     return Turn::Wait;
                 }
                 let value = value.clone();

@@ -76,7 +76,7 @@ impl World {
             };
             let wanted = format!("value {at}.{}", self.boots[at]);
             let voters = (0..3).map(NodeId::new).collect();
-            Proposer::new(2, voters, wanted.into(), own)
+            Proposer::new(2, (voters, 2), wanted.into(), own)
         });
         let ballot = proposer.begin();
         for voter in 0..3 {

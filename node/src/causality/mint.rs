@@ -68,6 +68,12 @@ impl Minter {
         self.boot_epoch
     }
 
+    /// The first epoch that may not be used.
+    #[must_use]
+    pub const fn lease_end(&self) -> u64 {
+        self.lease_end
+    }
+
     /// Takes a fresh epoch.
     ///
     /// # Errors

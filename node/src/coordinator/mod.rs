@@ -232,6 +232,27 @@ impl Operation {
         matches!(self, Self::Write(op) if op.is_forwarded())
     }
 
+    /// Of which of its questions answers still count.
+    pub(crate) const fn generation(&self) -> u8 {
+        match self {
+            Self::Write(op) => op.generation(),
+            Self::Read(_)
+            | Self::Forward(_)
+            | Self::Scan(_)
+            | Self::Explain(_)
+            | Self::Status(_)
+            | Self::Healing(_)
+            | Self::Catalogue(_)
+            | Self::Stage(_)
+            | Self::Pull(_)
+            | Self::Push(_)
+            | Self::Hints(_)
+            | Self::Hand(_)
+            | Self::Care(_)
+            | Self::Verify(_) => 0,
+        }
+    }
+
     /// True if it may still leave a record here that `me` does not own.
     pub(crate) fn strays(&self, me: NodeId) -> bool {
         matches!(self, Self::Write(op) if !op.is_owned_by(me))

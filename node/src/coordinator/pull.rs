@@ -33,6 +33,8 @@ pub(crate) struct Range {
     pub(crate) first: u64,
     pub(crate) last: u64,
     pub(crate) source: NodeId,
+    /// This node owned the range before, and has lost what it held of it.
+    pub(crate) again: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +149,7 @@ impl PullOp {
 
     fn merge(&mut self, core: &mut Core, item: Item) {
         let known = core.catalogue.replicas(item.bucket);
-        if known.is_some_and(|n| !gains(core, item.token, n)) {
+        if known.is_some_and(|n| !gains(core, item.token, n, self.range.again)) {
             return;
         }
         let Ok(decoded) = format::decode(item.bucket.0, &item.key, &item.record) else {
@@ -220,13 +222,14 @@ impl PullOp {
     }
 }
 
-/// True if this node becomes an owner of the token that it was not, for a bucket of `n`.
-fn gains(core: &Core, token: u64, n: u8) -> bool {
+/// True if this node becomes an owner of the token that it was not, or is one `again`, for a bucket
+/// of `n`.
+fn gains(core: &Core, token: u64, n: u8, again: bool) -> bool {
     let token = Token::new(token);
     let owns = |ring: &quorate_ring::Ring| {
         let owners = ring.preference(token).owners(usize::from(n));
         owners.contains(&core.me)
     };
     let old = core.decree.old.as_ref();
-    owns(&core.decree.ring) && !old.is_some_and(owns)
+    owns(&core.decree.ring) && (again || !old.is_some_and(owns))
 }

@@ -321,16 +321,16 @@ impl ReadOp {
         match notice {
             Notice::Local(Done::Read(held)) => {
                 let me = core.me;
-                let rebuilding = core.replica.identity().rebuilding;
+                let counts = core.replica.counts() || (core.alone && self.quorum == 1);
                 match held {
-                    Held::Absent => self.took(core, me, None, !rebuilding),
+                    Held::Absent => self.took(core, me, None, counts),
                     Held::Present(stored) if is_too_far_ahead(core, &stored.record) => {
                         self.failed(core, me)
                     }
                     Held::Present(stored) => {
                         let suspect = stored.record.suspect;
                         self.own_suspect |= suspect;
-                        self.took(core, me, Some(stored), !suspect && !rebuilding)
+                        self.took(core, me, Some(stored), !suspect && counts)
                     }
                     Held::Unreadable => {
                         self.own_suspect = true;

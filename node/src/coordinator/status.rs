@@ -96,6 +96,7 @@ impl StatusOp {
                 core.upkeep.draining.contains(&member.id)
             };
             let state = core.gossip.state(member.id).unwrap_or(State::Up);
+            row.rebuilding |= core.decree.suspends(member.id);
             row.name.clone_from(&member.name);
             row.address.clone_from(&member.address);
             row.zone.clone_from(&member.zone);
@@ -171,7 +172,7 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
         disk_bytes: core.upkeep.disk_bytes,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: core.now.mono.since(core.started).as_secs(),
-        rebuilding: core.replica.identity().rebuilding,
+        rebuilding: core.rebuilding,
         behind_keys: core.behind.keys,
         oldest_pair: core.behind.oldest.map(|(peer, agreed)| {
             let ago = core.now.mono.since(agreed);

@@ -31,7 +31,7 @@ use crate::{
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
     hybrid,
-    message::{Class, RpcId, Verdict},
+    message::{Class, Verdict},
     replica::{Address, Done, Intent, Job, OpKey, Precondition, Refusal, Stored},
 };
 
@@ -107,6 +107,8 @@ pub(crate) struct WriteOp {
     stand_ins: BTreeMap<NodeId, NodeId>,
     /// Of them, those who have it on disk.
     hinted: BTreeSet<NodeId>,
+    /// Rises with the ring: answers to what was asked under an older one do not count.
+    generation: u8,
 }
 
 impl WriteOp {
@@ -134,6 +136,7 @@ impl WriteOp {
             durable: BTreeSet::new(),
             stand_ins: stand_ins.into_iter().collect(),
             hinted: BTreeSet::new(),
+            generation: 0,
         };
         if op.plan.retry || op.plan.precondition != Precondition::None {
             spawn.extend(op.ask(core));
@@ -329,8 +332,13 @@ impl WriteOp {
         self.plan.others = core.others(&self.plan.address, self.plan.bucket.info.n);
         // Who has the write and is not to hold it any more may hand it on at any time.
         let holders = self.holders();
-        self.stored.retain(|node| holders.contains(node));
+        // Who is rebuilt may have lost what it has acknowledged.
+        let has = |node: &NodeId| {
+            holders.contains(node) && (*node == core.me || !core.decree.suspends(*node))
+        };
+        self.stored.retain(has);
         self.forget_stand_ins(&holders);
+        self.generation = self.generation.wrapping_add(1);
         if matches!(self.phase, Phase::Replicating { .. }) {
             self.waiting.clear();
             self.replicate(core);
@@ -338,11 +346,15 @@ impl WriteOp {
         self.check(core)
     }
 
+    pub(crate) const fn generation(&self) -> u8 {
+        self.generation
+    }
+
     fn send(&self, core: &mut Core, node: NodeId) {
         let Phase::Replicating { stored, .. } = &self.phase else {
             return;
         };
-        let (id, address) = (RpcId(self.key.0), &self.plan.address);
+        let (id, address) = (self.key.rpc(self.generation), &self.plan.address);
         let message = match self.stand_ins.get(&node) {
             None => core.replicate(address, id, &stored.bytes),
             Some(owner) => standby::keep(core, address, id, *owner, &stored.bytes),

@@ -19,7 +19,7 @@ use quorate_ring::{Decree, NodeId, NodeUuid, Partition, Phase, Ring, RingEpoch, 
 use rand::RngExt as _;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Node;
+use super::{Node, ring::StoredRing};
 use crate::{
     api::Output,
     coordinator::{
@@ -27,6 +27,7 @@ use crate::{
         pull::{PullOp, Range},
         push::PushOp,
     },
+    identity::Identity,
     message::{BucketId, RpcId},
     replica::{Address, Caller, Job, OpKey},
     ring_message::{Item, Progress, RingMessage},
@@ -93,13 +94,19 @@ impl Moves {
     pub(super) fn new(
         decree: &Decree,
         me: NodeId,
-        pulled: Option<&Bytes>,
-        clean: Option<&Bytes>,
+        stored: Option<(&StoredRing, &Identity)>,
     ) -> Self {
         let epoch = decree.epoch.get();
         let tasks = tasks(decree, me);
-        let done = pulled.map_or_else(BTreeSet::new, |bytes| read_pulled(bytes, epoch));
+        let pulled = stored.and_then(|(stored, identity)| {
+            let bytes = stored.pulled.as_ref()?;
+            Some(read_pulled(bytes, epoch, identity.uuid))
+        });
+        let done = pulled.unwrap_or_default();
+        let clean = stored.and_then(|(stored, _)| stored.clean.as_ref());
         let named = clean.is_some_and(|bytes| bytes[..] == epoch.to_le_bytes());
+        // A directory that was another's, or is an old one, may hold what is not its own.
+        let strange = stored.is_some_and(|(_, identity)| identity.rebuilding);
         Self {
             epoch,
             saved: done.len(),
@@ -108,14 +115,21 @@ impl Moves {
             running: BTreeMap::new(),
             bytes: 0,
             serving: BTreeMap::new(),
-            clean: named || decree.old.is_none(),
+            clean: !strange && (named || decree.old.is_none()),
             sweep: None,
         }
     }
 
-    pub(super) fn pulled_bytes(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(8 + 4 * self.done.len());
+    /// What was taken in may be lost, and what is here may belong to others.
+    pub(super) fn begin_anew(&mut self) {
+        self.done.clear();
+        self.clean = false;
+    }
+
+    pub(super) fn pulled_bytes(&self, uuid: NodeUuid) -> Bytes {
+        let mut out = BytesMut::with_capacity(24 + 4 * self.done.len());
         out.put_u64_le(self.epoch);
+        out.put_u128_le(uuid.get());
         for at in &self.done {
             out.put_u32_le(u32::try_from(*at).unwrap_or(u32::MAX));
         }
@@ -131,11 +145,15 @@ impl Moves {
     }
 }
 
-fn read_pulled(bytes: &Bytes, epoch: u64) -> BTreeSet<usize> {
-    let Some((head, tail)) = bytes.split_first_chunk::<8>() else {
+/// What this directory has pulled in this epoch.
+fn read_pulled(bytes: &Bytes, epoch: u64, uuid: NodeUuid) -> BTreeSet<usize> {
+    let head = bytes.split_first_chunk::<8>();
+    let Some((head, Some((directory, tail)))) =
+        head.map(|(head, tail)| (head, tail.split_first_chunk::<16>()))
+    else {
         return BTreeSet::new();
     };
-    if u64::from_le_bytes(*head) != epoch {
+    if u64::from_le_bytes(*head) != epoch || u128::from_le_bytes(*directory) != uuid.get() {
         return BTreeSet::new();
     }
     let numbers = tail.as_chunks::<4>().0.iter();
@@ -178,6 +196,7 @@ fn tasks(decree: &Decree, me: NodeId) -> Vec<Range> {
                     first: *tokens.start(),
                     last: *tokens.end(),
                     source: *source,
+                    again: false,
                 });
             }
         }
@@ -191,11 +210,13 @@ impl Node {
         let sweep = sweep.filter(|sweep| sweep.ticket.is_none() && sweep.pushes.is_empty());
         let wakes = sweep.map(|sweep| sweep.again);
         let wakes = wakes.into_iter().chain(self.voting_wakes());
+        let wakes = wakes.chain([self.standing.wakes()]);
         wakes.fold(self.desk.next_beat, Instant::min)
     }
 
     pub(super) fn ring_timeout(&mut self) {
         self.voting_timeout();
+        self.standing_timeout();
         if self.desk.next_beat <= self.core.now.mono {
             self.beat();
         }
@@ -207,6 +228,7 @@ impl Node {
         self.start_pulls();
         self.sweep();
         self.advance();
+        self.tend();
     }
 
     fn progress(&self) -> Progress {
@@ -325,12 +347,9 @@ impl Node {
             let Some(report) = reports.get(node) else {
                 return false;
             };
-            let named = decree.voters.iter().find(|voter| voter.node == *node);
-            let same = named.is_none_or(|voter| {
-                voter.uuid == NodeUuid::new(0) || voter.uuid.get() == report.uuid
-            });
+            // Who is being rebuilt takes part: nothing waits for what it held.
             let pulled = decree.phase != Phase::Moving || report.done == report.total;
-            report.epoch == decree.epoch.get() && same && pulled
+            report.epoch == decree.epoch.get() && pulled
         })
     }
 
@@ -357,6 +376,7 @@ impl Node {
     pub(super) fn ring_news(&mut self, news: RingNews) {
         match news {
             RingNews::Received(bytes) => self.desk.moves.bytes += bytes,
+            RingNews::Pulled(key) if self.rebuild.pulled(key) => self.tend(),
             RingNews::Pulled(key) => {
                 let moves = &mut self.desk.moves;
                 if let Some(at) = moves.running.remove(&key) {

@@ -23,6 +23,7 @@ use crate::{
     coordinator::Answer,
     event::Event,
     healing::hints::message::HintMessage,
+    identity::Identity,
     message::{Class, Message, RpcId},
     replica::{Address, OpKey},
     ring_message::{Progress, RingMessage},
@@ -33,7 +34,7 @@ use crate::{
 pub const META_DECREE_KEY: &[u8] = b"decree";
 const META_ACCEPTOR_KEY: &[u8] = b"decree-vote";
 const META_STAGED_KEY: &[u8] = b"decree-staged";
-const META_PULLED_KEY: &[u8] = b"decree-pulled";
+const META_PULLED_KEY: &[u8] = b"decree-pulled-by";
 const META_CLEAN_KEY: &[u8] = b"decree-clean";
 /// Messages kept until the ring they were planned under is known here.
 const STASH_MAX: usize = 4_096;
@@ -44,8 +45,8 @@ pub struct StoredRing {
     decree: Option<Decree>,
     acceptor: Option<Bytes>,
     staged: Option<Staged>,
-    pulled: Option<Bytes>,
-    clean: Option<Bytes>,
+    pub(super) pulled: Option<Bytes>,
+    pub(super) clean: Option<Bytes>,
 }
 
 impl StoredRing {
@@ -87,6 +88,8 @@ pub(super) enum Stored {
     Vote(NodeId, RpcId, RingEpoch, Ballot, Vote),
     Decree(Arc<Decree>),
     Staged(StagedWaiter),
+    Identity(Identity),
+    Register(NodeId, Box<Message>),
     Progress,
 }
 
@@ -121,9 +124,15 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(stored: StoredRing, decree: &Decree, me: NodeId, now: Instant) -> Self {
+    pub(super) fn new(
+        stored: StoredRing,
+        decree: &Decree,
+        identity: &Identity,
+        me: NodeId,
+        now: Instant,
+    ) -> Self {
         let next = decree.epoch.get() + 1;
-        let acceptor = match stored.acceptor.map(|bytes| Acceptor::from_bytes(&bytes)) {
+        let acceptor = match stored.acceptor.as_ref().map(Acceptor::from_bytes) {
             None => Some(Acceptor::new(next)),
             Some(Ok(acceptor)) if acceptor.epoch() < next => Some(Acceptor::new(next)),
             Some(Ok(acceptor)) => Some(acceptor),
@@ -131,6 +140,7 @@ impl Desk {
         };
         let staged = stored
             .staged
+            .clone()
             .filter(|staged| decree.epoch <= staged.base())
             .unwrap_or_else(|| Staged::new(decree.epoch));
         Self {
@@ -145,7 +155,7 @@ impl Desk {
             stash: VecDeque::new(),
             fenced: BTreeSet::new(),
             refused: Vec::new(),
-            moves: Moves::new(decree, me, stored.pulled.as_ref(), stored.clean.as_ref()),
+            moves: Moves::new(decree, me, Some((&stored, identity))),
             next_beat: now,
             ready_since: None,
         }
@@ -257,6 +267,8 @@ impl Node {
             | Message::StatusReport { .. }
             | Message::Ring { .. }
             | Message::Members { .. }
+            | Message::Greet { .. }
+            | Message::Greeted { .. }
             | Message::Tree { .. }
             | Message::Hint { .. }
             | Message::Care { .. }
@@ -377,7 +389,8 @@ impl Node {
     }
 
     pub(super) fn store_pulled(&mut self) {
-        let bytes = self.desk.moves.pulled_bytes();
+        let uuid = self.core.replica.identity().uuid;
+        let bytes = self.desk.moves.pulled_bytes(uuid);
         self.store_ring(vec![meta(META_PULLED_KEY, bytes)], Stored::Progress);
     }
 
@@ -402,6 +415,8 @@ impl Node {
             }
             Stored::Decree(decree) => self.adopt(decree),
             Stored::Staged(waiter) => self.staged_stored(waiter),
+            Stored::Identity(identity) => self.identity_stored(identity),
+            Stored::Register(to, answer) => self.core.send(to, Class::Control, *answer),
             Stored::Progress => {}
         }
         true
@@ -412,8 +427,10 @@ impl Node {
         let Some(stored) = self.desk.writes.remove(&ticket) else {
             return false;
         };
-        if matches!(stored, Stored::Decree(_)) {
-            self.desk.adopting = None;
+        match stored {
+            Stored::Decree(_) => self.desk.adopting = None,
+            Stored::Identity(identity) => self.identity_not_stored(identity),
+            Stored::Vote(..) | Stored::Staged(_) | Stored::Register(..) | Stored::Progress => {}
         }
         true
     }
@@ -438,11 +455,19 @@ impl Node {
         desk.ready_since = None;
         desk.accepted_since = None;
         desk.acceptor = Some(Acceptor::new(decree.epoch.get() + 1));
-        desk.moves = Moves::new(&decree, core.me, None, None);
+        desk.moves = Moves::new(&decree, core.me, None);
         if desk.staged.base() < decree.epoch {
-            desk.staged = Staged::new(decree.epoch);
+            let staged = std::mem::replace(&mut desk.staged, Staged::new(decree.epoch));
+            // Who speaks for a member has no part in what is wanted of the ring.
+            if before.phase == Phase::Stable && before.ring == decree.ring {
+                desk.staged = staged.rebased(decree.epoch);
+            }
         }
         desk.next_beat = core.now.mono;
+        self.rebuild_anew(&before);
+        if self.is_to_rebuild() {
+            self.desk.moves.begin_anew();
+        }
         self.keep_those_who_left(&before);
         self.decided(&decree);
         self.plan_anew();
@@ -471,7 +496,7 @@ impl Node {
     pub(super) fn is_fenced(&mut self, node: NodeId, id: RpcId, address: &Address) -> bool {
         !self.desk.fenced.is_empty()
             && self.desk.fenced.remove(&(node, id))
-            && self.core.decree.moved(Token::new(address.token))
+            && self.core.decree.fences(Token::new(address.token))
     }
 
     /// The word for the step of the change.

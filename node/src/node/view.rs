@@ -22,6 +22,27 @@ impl Node {
         self.ready && !self.draining && !self.core.upkeep.drains && !self.failed
     }
 
+    /// True while what this node holds may lack what it has acknowledged.
+    #[must_use]
+    pub fn is_rebuilding(&self) -> bool {
+        self.core.rebuilding
+    }
+
+    /// Transfers that are left until this node is rebuilt.
+    #[must_use]
+    pub fn rebuild_left(&self) -> usize {
+        let (done, all) = self.rebuild.progress();
+        all - done
+    }
+
+    /// True if this process may speak for its node, and the ring names its directory.
+    #[must_use]
+    pub fn speaks_for_itself(&self) -> bool {
+        let named = self.core.decree.directory(self.core.me);
+        let uuid = self.core.replica.identity().uuid;
+        self.standing.is_accepted() && named.is_none_or(|named| named == uuid)
+    }
+
     /// Client requests without an answer, also those that other nodes have handed on.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -53,11 +53,14 @@ impl Node {
         let own = Ballot {
             round: self.desk.round,
             uuid: identity.uuid.get(),
-            boot: identity.boot,
+            // A directory that was put back is opened as often as it was before.
+            boot: identity.lives.newest().1,
         };
         let voters = self.core.decree.voters.iter().map(|voter| voter.node);
         let wanted = decree.to_bytes().into();
-        let proposer = Proposer::new(decree.epoch.get(), voters.collect(), wanted, own);
+        let voters: Vec<NodeId> = voters.collect();
+        let quorum = self.quorum(voters.len());
+        let proposer = Proposer::new(decree.epoch.get(), (voters, quorum), wanted, own);
         let deadline = until.max(self.core.now.mono + AGAIN);
         self.desk.proposing = Some(Proposing {
             proposer,
@@ -112,13 +115,23 @@ impl Node {
     fn may_vote(&self, epoch: RingEpoch) -> bool {
         let identity = self.core.replica.identity();
         let decree = &self.core.decree;
-        let named = decree
-            .voters
-            .iter()
-            .any(|voter| voter.node == self.core.me && voter.uuid == identity.uuid);
+        let alone = decree.voters.len() == 1;
         epoch.get() == decree.epoch.get() + 1
-            && decree.may_vote(self.core.me, identity.uuid)
-            && (named || !identity.rebuilding)
+            && self.standing.is_accepted()
+            && !self.is_to_rebuild()
+            && (alone || decree.may_vote(self.core.me, identity.uuid))
+    }
+
+    /// How many of so many voters decide. A member that has lost its memory leaves the vote to the
+    /// others, of whom so many as meet every majority are enough.
+    fn quorum(&self, voters: usize) -> usize {
+        let majority = voters / 2 + 1;
+        let votes = self.core.decree.directory(self.core.me).is_some();
+        if votes && voters != 1 && self.is_to_rebuild() {
+            voters - majority + 1
+        } else {
+            majority
+        }
     }
 
     pub(super) fn prepare(&mut self, from: NodeId, id: RpcId, epoch: RingEpoch, ballot: Ballot) {
@@ -272,19 +285,29 @@ impl Node {
         proposing.map(|proposing| proposing.again.min(proposing.deadline))
     }
 
-    /// The directory of a member, as far as it is known here; zero if it is not.
+    /// The directory under which a member has said how far it is, or was last heard of; zero if it
+    /// was not.
     pub(super) fn uuid_of(&self, node: NodeId) -> NodeUuid {
         if node == self.core.me {
             return self.core.replica.identity().uuid;
         }
-        let row = self.core.gossip.row(node);
-        row.map_or(NodeUuid::new(0), |(update, _)| update.uuid)
+        let reported = self.desk.reports.get(&node);
+        let reported = reported.map(|report| NodeUuid::new(report.uuid));
+        let known = reported.or_else(|| self.standing.register.last(node));
+        known.unwrap_or(NodeUuid::ANY)
     }
 
-    /// Voters that are up, and how many there are.
+    /// Voters that are up and may vote, and how many there are.
     pub(super) fn voters_up(&self) -> (usize, usize) {
-        let voters = &self.core.decree.voters;
-        let up = voters.iter().filter(|voter| self.core.is_up(voter.node));
-        (up.count(), voters.len())
+        let decree = &self.core.decree;
+        let up = decree.voters.iter().filter(|voter| {
+            let uuid = match self.uuid_of(voter.node) {
+                NodeUuid::ANY => voter.uuid,
+                known => known,
+            };
+            let votes = voter.uuid != NodeUuid::NONE && decree.may_vote(voter.node, uuid);
+            self.core.is_up(voter.node) && votes
+        });
+        (up.count(), decree.voters.len())
     }
 }

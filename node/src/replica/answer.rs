@@ -9,13 +9,13 @@ use crate::{
 
 /// What a peer that asked is told.
 pub(crate) fn fetched(id: RpcId, held: &Held, replica: &Replica) -> Message {
-    let rebuilding = replica.identity.rebuilding;
+    let doubtful = !replica.counts;
     let (state, suspect) = match held {
-        Held::Absent => (ReplicaState::Absent, rebuilding),
+        Held::Absent => (ReplicaState::Absent, doubtful),
         Held::Unreadable => (ReplicaState::Unreadable, true),
         Held::Present(stored) => (
             ReplicaState::Present(stored.bytes.clone()),
-            rebuilding || stored.record.suspect,
+            doubtful || stored.record.suspect,
         ),
     };
     Message::Fetched { id, state, suspect }

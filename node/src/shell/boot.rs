@@ -28,6 +28,7 @@ use crate::{
     identity::{self, Identity, META_CATALOGUE_KEY, META_IDENTITY_KEY},
     limits::Limits,
     node::{META_MEMBERS_KEY, Node, Options, StoredRing},
+    register::META_REGISTER_KEY,
     store::{Durability, Engine, FjallEngine, FjallOptions, Opened, Persist, Table, Write},
 };
 
@@ -71,7 +72,8 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         None => Arc::new(known.founding.clone()),
     };
     let catalogue = read(config, &engine, META_CATALOGUE_KEY)?;
-    let identity = identify(config, &mut engine, cluster, (&opened, known.writes()))?;
+    let whose = (cluster, me.id);
+    let identity = identify(config, &mut engine, whose, (&opened, known.writes()))?;
     tracing::info!(
         name = config.name,
         uuid = %identity.uuid,
@@ -117,7 +119,7 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
 fn identify(
     config: &NodeConfig,
     engine: &mut FjallEngine,
-    cluster: u128,
+    (cluster, node): (u128, NodeId),
     (opened, more): (&Opened, Vec<Write>),
 ) -> Result<Identity, ServeError> {
     let lost = opened.amnesia.is_some() || opened.refused.is_some();
@@ -130,6 +132,7 @@ fn identify(
     let (identity, mut writes) = identity::start(
         stored.ok().flatten().as_deref(),
         cluster,
+        node,
         lost || unreadable,
         NodeUuid::new(u128::from_le_bytes(random()?)),
     )
@@ -156,6 +159,9 @@ fn acquaint(
     }
     if let Some(members) = read(config, engine, META_MEMBERS_KEY)? {
         node.remember(&members);
+    }
+    if let Some(register) = read(config, engine, META_REGISTER_KEY)? {
+        node.recall(&register);
     }
     if config.members.is_empty() {
         node.introduce(me.clone());

@@ -112,6 +112,13 @@ fn told(event: &Event, name: &dyn Fn(NodeId) -> String) -> Option<Value> {
         }
         Event::RingFork { epoch } => json!({ "kind": "ring_fork", "epoch": epoch.get() }),
         Event::RingForced { note } => json!({ "kind": "ring_forced", "note": note }),
+        Event::Fenced { uuid, reason } => {
+            json!({ "kind": "fenced", "id": uuid.to_string(), "reason": reason })
+        }
+        Event::Rebuilding { transfers } => {
+            json!({ "kind": "rebuilding", "transfers": transfers })
+        }
+        Event::Rebuilt => json!({ "kind": "rebuilt" }),
         Event::TreeCorrected { leaves } => {
             json!({ "kind": "tree_corrected", "leaves": leaves })
         }

@@ -439,6 +439,10 @@ impl Host {
         self.inner().node.is_ready()
     }
 
+    pub(super) fn is_rebuilding(&self) -> bool {
+        self.inner().node.is_rebuilding()
+    }
+
     /// What this node knows to be agreed on about the ring.
     pub(super) fn decree(&self) -> Arc<Decree> {
         self.inner().node.decree().clone()
@@ -475,6 +479,7 @@ impl Host {
         let node = &inner.node;
         let (decree, pairs) = (node.decree().clone(), node.pairs());
         let (replicas, progress) = (node.replicas_most(), node.progress_of_moves());
+        let rebuilding = (node.is_rebuilding(), node.rebuild_left());
         let links = inner.links.values();
         let rtt = links.filter_map(|link| link.round_trip());
         let rtt = rtt.map(|(name, rtt)| (name, rtt.as_secs_f64())).collect();
@@ -487,6 +492,7 @@ impl Host {
             me: NodeId::of_name(&self.name),
             replicas,
             progress,
+            rebuilding,
             pairs: &pairs,
             wall_ms: self.clock.now().wall_ms,
             rtt,

@@ -124,6 +124,7 @@ pub(super) struct Metrics {
     served: [[Series; OUTCOMES.len()]; OPS.len()],
     pub(super) syncs: Histogram,
     pub(super) corrupt: Counter,
+    pub(super) fenced: Counter,
     pub(super) minted: Counter,
     pub(super) damaged: Counter,
     pub(super) undecodable: Counter,
@@ -202,6 +203,10 @@ impl Metrics {
             corrupt: counter(
                 "storage_corrupt_records",
                 "Records that failed their checksum",
+            ),
+            fenced: counter(
+                "identity_fenced",
+                "Times that this data directory was found restored, rolled back or copied",
             ),
             minted: counter("dots_minted", "Versions made here"),
             damaged: counter(

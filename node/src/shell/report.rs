@@ -48,6 +48,9 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
         Event::StoodIn { .. } | Event::HintHanded { .. } | Event::HintLost { .. } => {
             report_hint(event, name, metrics);
         }
+        Event::Fenced { .. } | Event::Rebuilding { .. } | Event::Rebuilt => {
+            report_standing(event, metrics);
+        }
         Event::Membership(Membership::Changed(update)) => {
             let node = name(update.node);
             match update.state {
@@ -126,6 +129,32 @@ fn report_hint(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &Metrics
             metrics.hints.replayed(false);
             tracing::warn!(owner = name(*owner), "a hint could not be read");
         }
+        _ => {}
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the others are none of its business"
+)]
+fn report_standing(event: &Event, metrics: &Metrics) {
+    match event {
+        Event::Fenced { uuid, reason } => {
+            metrics.fenced.inc();
+            tracing::error!(
+                %uuid,
+                reason,
+                "this data directory was restored, rolled back or copied: it gets a new name, and \
+                 counts for no read until it has been rebuilt"
+            );
+        }
+        Event::Rebuilding { transfers } => {
+            tracing::warn!(
+                transfers,
+                "rebuilding: taking in what the other replicas hold"
+            );
+        }
+        Event::Rebuilt => tracing::info!("rebuilt: this data directory counts again"),
         _ => {}
     }
 }

@@ -51,6 +51,13 @@ pub struct Image {
     bytes: u64,
 }
 
+impl Image {
+    /// What a saved directory says of itself.
+    pub fn meta(&self, key: &[u8]) -> Option<&Bytes> {
+        self.meta.get(key)
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Undo {
     table: Table,

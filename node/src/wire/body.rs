@@ -17,7 +17,7 @@ use quorate_client::wire::{
 use quorate_ring::RingEpoch;
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, append_body, care, gossip, hint, kind, ring, tree};
+use super::{DecodeError, append_body, care, gossip, greet, hint, kind, ring, tree};
 use crate::message::{
     BucketId, Message, Principal, ReplicaState, Role, RpcId, ScannedKey, Verdict,
 };
@@ -255,6 +255,10 @@ pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), Encode
         };
         Catalogue CATALOGUE { catalogue } => Catalogue { catalogue };
         Members MEMBERS { members } => Members { members };
+        Greet GREET { who, left, heard } => greet::greet(who, *left, heard);
+        Greeted GREETED { uuid, number, mark, opinion, epoch } => {
+            greet::greeted(*uuid, (*number, *mark), *opinion, *epoch)
+        };
         CatalogueStored CATALOGUE_STORED { hash } => CatalogueStored { hash: *hash };
         Status STATUS { catalogue_hash } => Status { catalogue_hash: *catalogue_hash };
         StatusReport STATUS_REPORT { status, catalogue, wall_ms } => StatusReport {
@@ -380,6 +384,8 @@ pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, Dec
         }
         kind::SCAN => decode_body::<Scan<'_>>(frame)?.meaning(id, frame),
         kind::SCANNED => decode_body::<Scanned<'_>>(frame)?.meaning(id, frame),
+        kind::GREET => greet::decode_greet(id, frame)?,
+        kind::GREETED => greet::decode_greeted(id, frame)?,
         kind::GOSSIP => Message::Gossip(gossip::decode(frame)?),
         kind::RING_PREPARE..=kind::RING_PAGE => ring::decode(kind, id, frame)?,
         _ => decode_rare(kind, id, frame)?,

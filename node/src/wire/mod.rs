@@ -13,6 +13,7 @@ mod care;
 #[cfg(test)]
 mod golden;
 mod gossip;
+mod greet;
 mod hint;
 mod ring;
 #[cfg(test)]
@@ -104,6 +105,10 @@ pub mod kind {
     pub const WELCOME: u16 = 232;
     /// [`Message::Members`](super::Message::Members).
     pub const MEMBERS: u16 = 233;
+    /// [`Message::Greet`](super::Message::Greet).
+    pub const GREET: u16 = 240;
+    /// [`Message::Greeted`](super::Message::Greeted).
+    pub const GREETED: u16 = 241;
     /// [`RingMessage::Prepare`](crate::ring_message::RingMessage::Prepare).
     pub const RING_PREPARE: u16 = 270;
     /// [`RingMessage::Propose`](crate::ring_message::RingMessage::Propose).

@@ -11,7 +11,11 @@ use quorate_gossip::{Kind, Message as Gossip, State, Update};
 use quorate_ring::{NodeId, NodeUuid, RingEpoch};
 
 use super::*;
-use crate::message::{BucketId, Principal, ReplicaState, Role, ScannedKey, Verdict};
+use crate::{
+    identity::Lives,
+    message::{BucketId, Principal, ReplicaState, Role, ScannedKey, Verdict},
+    register::{Introduction, Opinion, Trace},
+};
 
 const ID: RpcId = RpcId(0x0102);
 const KEY: Bytes = Bytes::from_static(b"key");
@@ -49,6 +53,7 @@ pub(super) fn samples() -> Vec<Message> {
     let mut all = hot();
     all.extend(rare());
     all.extend(gossip());
+    all.extend(greetings());
     all
 }
 
@@ -184,6 +189,37 @@ fn gossip() -> Vec<Message> {
         message(Kind::Nack(8), Vec::new()),
         message(page, vec![update(2, State::Up)]),
         message(Kind::Pull, vec![update(2, State::Down)]),
+    ]
+}
+
+fn greetings() -> Vec<Message> {
+    let lives = Lives::default().and(0x11).and(0x22);
+    let (uuid, boot) = (NodeUuid::new(0xabcd), 2);
+    let who = Introduction { uuid, boot, lives };
+    let trace = Trace {
+        node: NodeId::new(3),
+        uuid: NodeUuid::new(0xef),
+        number: 7,
+        mark: 8,
+        burnt: true,
+    };
+    let greet = |left, heard| Message::Greet {
+        id: RpcId(0),
+        who,
+        left,
+        heard,
+    };
+    vec![
+        greet(None, Vec::new()),
+        greet(Some(NodeUuid::new(1)), vec![trace]),
+        Message::Greeted {
+            id: RpcId(0),
+            uuid,
+            number: 2,
+            mark: 0x22,
+            opinion: Opinion::Refused,
+            epoch: RingEpoch::new(4),
+        },
     ]
 }
 

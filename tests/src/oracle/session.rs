@@ -33,6 +33,8 @@ pub struct Session {
     fronts: Vec<Vec<Established>>,
     /// Per key: when one of its replicas last lost it without knowing.
     lost_at: Vec<Option<u64>>,
+    /// Per key: when the directory of one of its replicas was last put back to an earlier state.
+    put_back_at: Vec<Option<u64>>,
     /// The other yardstick, where the last write wins.
     pub latest: Option<Latest>,
 }
@@ -60,6 +62,7 @@ impl Session {
             n,
             fronts: vec![Vec::new(); keys],
             lost_at: vec![None; keys],
+            put_back_at: vec![None; keys],
             latest: lww.then(|| Latest::new(keys)),
         }
     }
@@ -85,10 +88,16 @@ impl Session {
         self.lost_at[place(key)] = Some(at);
     }
 
+    /// A replica's directory was put back to an earlier state. The other members tell it so; but
+    /// while it hears of nobody it answers reads of one copy.
+    pub fn put_back(&mut self, key: u32, at: u64) {
+        self.put_back_at[place(key)] = Some(at);
+    }
+
     /// Whether among `r` replicas there must be one that holds this, if none forgot it since.
     #[must_use]
     pub(super) fn reaches(&self, key: u32, r: u8, known: &Established) -> bool {
-        self.n < r + self.left(key, known.w, known.at)
+        self.n < r + self.left(key, r, known.w, known.at)
     }
 
     /// Replicas of every key.
@@ -97,10 +106,11 @@ impl Session {
         self.n
     }
 
-    /// How many still hold what `w` replicas held at that time.
-    fn left(&self, key: u32, w: u8, at: u64) -> u8 {
+    /// How many of those that a read of `r` may ask still hold what `w` replicas held at that time.
+    fn left(&self, key: u32, r: u8, w: u8, at: u64) -> u8 {
         let lost = self.lost_at[place(key)].is_some_and(|lost| at <= lost);
-        w.saturating_sub(u8::from(lost))
+        let put_back = self.put_back_at[place(key)].is_some_and(|back| at <= back);
+        w.saturating_sub(u8::from(lost) + u8::from(r == 1 && put_back))
     }
 
     /// A write was acknowledged, or returned by a read that establishes it.
@@ -171,7 +181,7 @@ impl Session {
         if self.is_moot(read) {
             return Ok(());
         }
-        let reaches = |w: u8, at: u64| self.n < read.r + self.left(read.key, w, at);
+        let reaches = |w: u8, at: u64| self.n < read.r + self.left(read.key, read.r, w, at);
         let broken = |detail: String| Err(Broken::new(PROMISE, listing.at, detail));
         for &index in &listing.ops {
             let op = history.op(index);

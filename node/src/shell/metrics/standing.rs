@@ -28,6 +28,8 @@ pub(in crate::shell) struct Standing {
     received: AtomicU64,
     pairs: Family<Label, Gauge>,
     behind_keys: Gauge,
+    rebuilding: Gauge,
+    rebuild_left: Gauge,
     agreed: Gauge<f64, AtomicU64>,
     rtt: Family<Peer, Gauge<f64, AtomicU64>>,
     counted: Mutex<(u64, usize)>,
@@ -40,6 +42,8 @@ pub(in crate::shell) struct Place<'a> {
     /// Largest number of replicas of a bucket.
     pub(in crate::shell) replicas: usize,
     pub(in crate::shell) progress: Progress,
+    /// Whether this node is being rebuilt, and the transfers that are left.
+    pub(in crate::shell) rebuilding: (bool, usize),
     pub(in crate::shell) pairs: &'a [PairReport],
     pub(in crate::shell) wall_ms: u64,
     /// Round-trip time in seconds, by name of the peer.
@@ -78,6 +82,16 @@ impl Standing {
                 "antientropy_keys_behind",
                 "Keys known to differ from a peer's",
             ),
+            rebuilding: family_of_one(
+                registry,
+                "rebuilding",
+                "1 while the copies of this node count for no read",
+            ),
+            rebuild_left: family_of_one(
+                registry,
+                "rebuild_transfers_left",
+                "Until this node is rebuilt",
+            ),
             agreed,
             rtt,
             counted: Mutex::new((0, 0)),
@@ -95,6 +109,10 @@ impl Standing {
             }
         }
         drop(counted);
+        let (rebuilding, left) = place.rebuilding;
+        self.rebuilding.set(i64::from(rebuilding));
+        self.rebuild_left
+            .set(i64::try_from(left).unwrap_or(i64::MAX));
         let Progress {
             done, total, bytes, ..
         } = place.progress;
@@ -209,6 +227,7 @@ mod tests {
             decree: &decree,
             me: NodeId::of_name("n1"),
             replicas: 3,
+            rebuilding: (false, 0),
             progress: Progress::default(),
             pairs: &[],
             wall_ms: 0,

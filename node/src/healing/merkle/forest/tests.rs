@@ -7,7 +7,7 @@ use quorate_ring::NodeUuid;
 use super::*;
 use crate::{
     causality::{Actor, Clock, Container, Dot, OpId, Sibling},
-    identity::Identity,
+    identity::{Identity, Lives},
     limits::Limits,
     store::{Bounds, Engine as _, MemoryEngine, Persist, Write, memory::Rot},
 };
@@ -53,11 +53,13 @@ impl Bench {
         let secret = ContextKey::new([1; 32]);
         let identity = Identity {
             cluster: 1,
+            node: NodeId::new(1),
             uuid: NodeUuid::new(7),
             boot: 1,
             lease_start: 1,
             lease_end: 1_000,
             rebuilding: false,
+            lives: Lives::default(),
         };
         Self {
             engine: MemoryEngine::new(),
