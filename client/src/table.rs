@@ -91,7 +91,11 @@ impl Table {
             }
         }
         // The same nodes under other names: only if the ring's are of no use.
-        if known.candidates.iter().all(|one| one.health == Health::Down) {
+        if known
+            .candidates
+            .iter()
+            .all(|one| one.health == Health::Down)
+        {
             known.add(seeds.iter().filter(fresh), false, dice.now);
         }
         let best = pick(&known.candidates, preference, dice.word)?;

@@ -8,7 +8,8 @@ use quorate_client::wire::{
     BucketInfo, BucketOptions, BucketRequest, Condition, DecodeError, ErrorBody, ErrorCode,
     ExplainReply, ExplainRequest, FrameReader, GetReply, GetRequest, HealingReply, HealingRequest,
     Hello, HelloReply, KeyItem, KeysReply, KeysRequest, NodeStatus, PairStatus, ReplicaReport,
-    Request, Response, RingReply, SeenKey, SessionToken, StatusReply, Version, WriteReply, WriteRequest, decode_body,
+    Request, Response, RingReply, SeenKey, SessionToken, StatusReply, Version, WriteReply,
+    WriteRequest, decode_body,
     frame::{self, kind},
 };
 

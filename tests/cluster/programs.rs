@@ -78,11 +78,17 @@ fn a_program_without_async_writes_and_reads_many_keys_through_any_node() {
         let items = (0..300).map(|n| (key(n), n.to_string()));
         let outcomes = client.put_many("default", items);
         assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
-        for (n, got) in client.get_many("default", (0..300).map(key)).iter().enumerate() {
+        for (n, got) in client
+            .get_many("default", (0..300).map(key))
+            .iter()
+            .enumerate()
+        {
             let got = got.as_ref().expect("readable");
             assert_eq!(got.value().expect("one value"), &n.to_string());
         }
-        client.update("default", "longest", |_| "merged").expect("written");
+        client
+            .update("default", "longest", |_| "merged")
+            .expect("written");
         let found = client.keys("default", format!("{routing:?}-1"));
         // 1, 10 to 19, and 100 to 199.
         assert_eq!(found.map(|key| key.expect("listed")).count(), 111);

@@ -138,7 +138,10 @@ impl Tls {
                         line(&json.to_string())
                     }
                     Format::Table => {
-                        note(&format!("id {}, for revoked_tokens in node.toml", token_id(&token)));
+                        note(&format!(
+                            "id {}, for revoked_tokens in node.toml",
+                            token_id(&token)
+                        ));
                         line(&token)
                     }
                 };

@@ -360,7 +360,11 @@ impl Host {
         for link in inner.links.values() {
             link.renew(|name| credentials.client_config(Alpn::Peer, Some(name)))?;
         }
-        let mut known = self.dialler.credentials.lock().expect("a panic ends the process");
+        let mut known = self
+            .dialler
+            .credentials
+            .lock()
+            .expect("a panic ends the process");
         *known = credentials;
         Ok(())
     }

@@ -28,7 +28,10 @@ impl Revoked {
     }
 
     pub(super) fn contains(&self, id: &str) -> bool {
-        self.0.read().expect("a panic ends the process").contains(id)
+        self.0
+            .read()
+            .expect("a panic ends the process")
+            .contains(id)
     }
 
     fn set(&self, ids: &[String]) {
