@@ -8,8 +8,8 @@
 use super::{Address, Caller, OpKey, Replica};
 
 impl Replica {
-    /// Takes an operation's jobs on a key out of its queue. False if there are none: they were done,
-    /// or never asked for.
+    /// Takes an operation's jobs on a key out of its queue. False if there are none: they were
+    /// done, or never asked for.
     pub(crate) fn withdraw(&mut self, address: &Address, op: OpKey) -> bool {
         let Some(entry) = self.entries.get_mut(address) else {
             return false;
