@@ -57,6 +57,8 @@ struct Row {
     heard: Instant,
     /// While it is suspected: when that has lasted long enough.
     refute_until: Instant,
+    /// It has not answered the last probe.
+    missed: bool,
     /// The process that spoke last: not the row's own until it has outbid its predecessor.
     process: (NodeUuid, u64),
 }
@@ -75,6 +77,7 @@ impl Row {
             since: now,
             heard: now,
             refute_until: now,
+            missed: false,
             process: (NodeUuid::new(0), 0),
         }
     }
@@ -198,8 +201,7 @@ impl Gossip {
             .as_ref()
             .is_some_and(|probe| probe.target == node)
         {
-            self.probe = None;
-            self.health.better();
+            self.answered();
         }
         if missed && self.probe.is_none() {
             self.start_probe(now, node);
@@ -243,10 +245,8 @@ impl Gossip {
         self.probe_through_others(now);
         if self.next_probe <= now {
             self.next_probe = now + self.health.scale(self.config.probe_interval);
-            if let Some(probe) = self.probe.take() {
-                self.missed(now, &probe);
-            }
-            if let Some(target) = self.next_target() {
+            let again = self.probe.take().and_then(|probe| self.missed(now, &probe));
+            if let Some(target) = again.or_else(|| self.next_target()) {
                 self.start_probe(now, target);
             }
         }

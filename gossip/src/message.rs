@@ -9,7 +9,7 @@ use quorate_ring::NodeId;
 use crate::member::Update;
 
 /// Most news that a probe or its answer carries.
-pub const UPDATES_MAX: usize = 8;
+pub const UPDATES_MAX: usize = 16;
 /// Most rows of a page.
 pub const PAGE_MAX: usize = 64;
 

@@ -11,6 +11,9 @@ use quorate_ring::{NodeId, NodeUuid};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
+/// Messages that a process that stands still does not lose.
+const BUFFER: usize = 4;
+
 enum Due {
     Wake(usize),
     Deliver(usize, usize, Message),
@@ -25,6 +28,8 @@ pub(crate) struct World {
     nodes: Vec<Option<Gossip>>,
     /// What reached those who stand still.
     paused: BTreeMap<usize, VecDeque<(usize, Message)>>,
+    /// Those who take a second or two for every message.
+    slow: BTreeSet<usize>,
     queue: BTreeMap<(Instant, u64), Due>,
     sequence: u64,
     /// Opinions of live nodes, once however many share them: (about, incarnation, state).
@@ -55,6 +60,7 @@ impl World {
             bytes: 0,
             nodes: (0..count).map(|at| Some(node(at))).collect(),
             paused: BTreeMap::new(),
+            slow: BTreeSet::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             opinions: BTreeSet::new(),
@@ -71,17 +77,29 @@ impl World {
         self.nodes[at] = None;
     }
 
+    /// It is starved: its timers fire, and whatever it receives lies there for a second or two.
+    pub(crate) fn starve(&mut self, at: usize) {
+        self.slow.insert(at);
+    }
+
+    /// All have what they need.
+    pub(crate) fn feed(&mut self) {
+        self.slow.clear();
+    }
+
     /// Its timers do not fire, and what reaches it waits.
     pub(crate) fn pause(&mut self, at: usize) {
         self.paused.entry(at).or_default();
     }
 
-    /// It finds what has reached it, and then its timers.
+    /// It finds that its timers are overdue, and then what has reached it and fitted into its
+    /// socket's buffer.
     pub(crate) fn resume(&mut self, at: usize) {
-        for (from, message) in self.paused.remove(&at).unwrap_or_default() {
+        let inbox = self.paused.remove(&at).unwrap_or_default();
+        self.wake(at);
+        for (from, message) in inbox {
             self.deliver(from, at, message);
         }
-        self.wake(at);
     }
 
     pub(crate) fn run(&mut self, span: Duration) {
@@ -95,7 +113,8 @@ impl World {
             match due {
                 Due::Wake(at) => self.wake(at),
                 Due::Deliver(from, to, message) => match self.paused.get_mut(&to) {
-                    Some(inbox) => inbox.push_back((from, message)),
+                    Some(inbox) if inbox.len() < BUFFER => inbox.push_back((from, message)),
+                    Some(_) => {}
                     None => self.deliver(from, to, message),
                 },
             }
@@ -154,7 +173,10 @@ impl World {
                     if self.rng.random::<f64>() < self.loss {
                         continue;
                     }
-                    let delay = Duration::from_micros(self.rng.random_range(100..2_000));
+                    let mut delay = Duration::from_micros(self.rng.random_range(100..2_000));
+                    if self.slow.contains(&at(to)) {
+                        delay *= 1_000;
+                    }
                     self.push(self.now + delay, Due::Deliver(by, at(to), message));
                 }
             }

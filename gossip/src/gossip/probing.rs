@@ -66,11 +66,20 @@ impl Gossip {
             .as_ref()
             .is_some_and(|probe| probe.number == number)
         {
-            self.probe = None;
-            self.health.better();
+            self.answered();
         }
         if let Some(relay) = self.relays.remove(&number) {
             self.send(relay.for_node, Kind::Ack(relay.for_number));
+        }
+    }
+
+    /// The probe in progress has done its work.
+    pub(super) fn answered(&mut self) {
+        if let Some(probe) = self.probe.take()
+            && let Some(row) = self.rows.get_mut(&probe.target)
+        {
+            row.missed = false;
+            self.health.better();
         }
     }
 
@@ -127,37 +136,42 @@ impl Gossip {
             probe.indirect = true;
             probe.missing = u32::try_from(helpers.len()).unwrap_or(u32::MAX);
         }
+        // Once more directly: what was lost may have been the first ping.
+        self.send(target, Kind::Ping(number));
         for helper in helpers {
             self.send(helper, Kind::PingRequest { number, target });
         }
     }
 
-    /// Nobody has heard of a member that was probed.
-    pub(super) fn missed(&mut self, now: Instant, probe: &Probe) {
-        let Some(row) = self.rows.get(&probe.target) else {
-            return;
-        };
-        let before = row.update;
-        if before.state == State::Down {
-            // Nobody expected an answer.
-            return;
-        }
-        if now.since(row.heard) < self.config.probe_interval {
-            return;
-        }
+    /// Nobody has heard of a member that was probed. Missed once it is tried again, which is
+    /// returned; missed twice it is suspected.
+    pub(super) fn missed(&mut self, now: Instant, probe: &Probe) -> Option<NodeId> {
+        let target = probe.target;
         // Who asked nobody else cannot tell its own fault from the other's.
-        let unheard = !probe.indirect || self.rows.len() < 2;
-        self.health.worse(probe.missing.max(u32::from(unheard)));
-        if before.state == State::Up {
-            let update = Update {
-                state: State::Suspect,
-                ..before
-            };
-            self.learn(now, update);
-            // The one concerned first: nobody else can refute it.
-            self.number += 1;
-            self.send(probe.target, Kind::Ping(self.number));
+        let unheard = u32::from(!probe.indirect || self.rows.len() < 2);
+        let row = self.rows.get_mut(&target)?;
+        let silent = self.config.probe_interval <= now.since(row.heard);
+        if row.update.state == State::Down || !silent {
+            row.missed = false;
+            return None;
         }
+        self.health.worse(probe.missing.max(unheard));
+        if row.update.state != State::Up {
+            return None;
+        }
+        row.missed = !row.missed;
+        if row.missed {
+            return Some(target);
+        }
+        let update = Update {
+            state: State::Suspect,
+            ..row.update
+        };
+        self.learn(now, update);
+        // The one concerned first: nobody else can refute it.
+        self.number += 1;
+        self.send(target, Kind::Ping(self.number));
+        None
     }
 
     /// How long a suspect may take to refute. News and their refutation need as many rounds as the
