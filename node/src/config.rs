@@ -16,7 +16,7 @@ use std::{
 use quorate_ring::{Member, MemberError, NodeId, PARTITIONS_MAX, PARTITIONS_MIN, Partitions};
 use serde::{Deserialize, Serialize};
 
-use crate::store::Durability;
+use crate::{causality::RECENT_WINDOW_MS, store::Durability};
 
 /// One node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,11 @@ pub struct NodeConfig {
     /// replicas tell each other go on below it, down to the store's own reserve of 512 MiB.
     #[serde(default = "disk_free_min")]
     pub disk_free_min: u64,
+    /// What a delete left is forgotten so many seconds after the key was last touched, at the
+    /// earliest: only a pace, since all owners have to agree. At least the quarter of an hour for
+    /// which operation ids are remembered.
+    #[serde(default = "tombstone_age_seconds")]
+    pub tombstone_age_seconds: u64,
     /// Certificates and keys.
     pub tls: TlsFiles,
     /// What the cluster was founded with. Who joins is told it.
@@ -73,6 +78,11 @@ pub struct NodeConfig {
 /// Twice the store's own reserve, so that there is something left for deletes and repair.
 const fn disk_free_min() -> u64 {
     1 << 30
+}
+
+/// Soon enough for the disk, late enough for whoever looks for what was deleted.
+const fn tombstone_age_seconds() -> u64 {
+    3_600
 }
 
 /// When a write is acknowledged.
@@ -233,6 +243,13 @@ impl NodeConfig {
                 "cluster.partitions = {} is not a power of two from {PARTITIONS_MIN} to \
                  {PARTITIONS_MAX}",
                 self.cluster.partitions
+            ));
+        }
+        if self.tombstone_age_seconds < RECENT_WINDOW_MS / 1_000 {
+            problems.push(format!(
+                "tombstone_age_seconds = {} is less than {}, for which retries are recognised",
+                self.tombstone_age_seconds,
+                RECENT_WINDOW_MS / 1_000
             ));
         }
         if self.cluster.replicas_max == 0 {

@@ -44,6 +44,9 @@ pub struct Limits {
     pub anti_entropy_interval: Duration,
     /// The audit of the tree against the stored records pauses so long between two rounds.
     pub audit_pause: Duration,
+    /// What a delete left is reaped so long after the key was last touched, at the earliest. Only
+    /// a hint for the pace, and the time for which operation ids of the key are remembered.
+    pub tombstone_age: Duration,
 }
 
 impl Default for Limits {
@@ -66,6 +69,7 @@ impl Default for Limits {
             status_wait: Duration::from_secs(1),
             anti_entropy_interval: Duration::from_secs(30),
             audit_pause: Duration::from_mins(10),
+            tombstone_age: Duration::from_hours(1),
         }
     }
 }

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use quorate_client::wire::{NodeStatus, Response, WriteRequest};
 use quorate_ring::RingEpoch;
 
-use crate::{healing::message::TreeMessage, ring_message::RingMessage};
+use crate::{
+    healing::{message::TreeMessage, reap::ReapMessage},
+    ring_message::RingMessage,
+};
 
 /// Names one question of one node; the answer carries it back. Unique per process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,6 +126,8 @@ pub enum Message {
         key: Bytes,
         /// In the format of `store::format`.
         record: Bytes,
+        /// The sender's write generation when it read or minted the record.
+        generation: u64,
     },
     /// How a replica took a record.
     Replicated {
@@ -153,6 +158,8 @@ pub enum Message {
         /// True if this replica may have lost an earlier state of the key, so that its answer
         /// must not count towards a read quorum.
         suspect: bool,
+        /// The replica's write generation when it read the record.
+        generation: u64,
     },
     /// Send one page of a bucket's keys whose tokens lie in `first..=last`.
     Scan {
@@ -222,6 +229,13 @@ pub enum Message {
         id: RpcId,
         /// Question or answer.
         body: TreeMessage,
+    },
+    /// About tombstones that may go.
+    Reap {
+        /// Carried back in the answer; zero where there is none.
+        id: RpcId,
+        /// Question or answer.
+        body: ReapMessage,
     },
     /// About the ring.
     Ring {

@@ -8,6 +8,7 @@ mod clock;
 mod healing;
 mod joining;
 mod moving;
+mod reap;
 mod recovery;
 mod ring;
 mod staging;
@@ -44,7 +45,12 @@ use crate::{
     core::{Behind, Core, Notice, Origin},
     event::Event,
     forwards::Forwards,
-    healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor},
+    healing::{
+        Mechanism,
+        anti_entropy::AntiEntropy,
+        governor::Governor,
+        reap::{Queue, Reaper, Voter},
+    },
     hybrid::Hybrid,
     identity::Identity,
     limits::Limits,
@@ -102,6 +108,8 @@ pub struct Node {
     /// Damaged records whose replicas are being asked what they held.
     recoveries: BTreeMap<Address, OpKey>,
     healing: Box<dyn Mechanism>,
+    reaper: Reaper,
+    voter: Voter,
     desk: Desk,
     /// The ring with which the cluster began.
     founding: Arc<Ring>,
@@ -164,12 +172,16 @@ impl Node {
             hybrid: Hybrid::new(),
             governor: Governor::default(),
             behind: Behind::default(),
+            generations: options.stored_ring.generations(),
+            lapsed: Queue::default(),
             next_op: dice.random::<u64>() >> 1,
             rng: dice,
         };
         let desk = Desk::new(options.stored_ring, &core.decree, core.me, now.mono);
         let mut node = Self {
             healing: Box::new(AntiEntropy::new(&core)),
+            reaper: Reaper::new(core.now.mono),
+            voter: Voter::default(),
             core,
             desk,
             founding: options.ring,
@@ -287,10 +299,11 @@ impl Node {
                 token,
                 key,
                 record,
+                generation,
                 ..
             } => {
                 let address = Address { token, bucket, key };
-                self.replicate(from, id, &address, &record);
+                self.replicate((from, id), &address, &record, generation);
             }
             Message::Replicated { id, verdict } => {
                 let good = matches!(verdict, Verdict::Durable | Verdict::Stored);
@@ -309,8 +322,18 @@ impl Node {
                 self.core
                     .submit_for(Caller::Peer(from, id), &address, Job::Read);
             }
-            Message::Fetched { id, state, suspect } => {
-                self.answer(from, id, Answer::Fetched { state, suspect });
+            Message::Fetched {
+                id,
+                state,
+                suspect,
+                generation,
+            } => {
+                let answer = Answer::Fetched {
+                    state,
+                    suspect,
+                    generation,
+                };
+                self.answer(from, id, answer);
             }
             Message::Scan { .. } => self.start_scan(from, message),
             Message::Catalogue { id, catalogue } => {
@@ -322,6 +345,7 @@ impl Node {
                 self.answer(from, id, Answer::Other(Box::new(message)));
             }
             Message::Tree { id, body } => self.tree_message(from, id, body),
+            Message::Reap { id, body } => self.reap_message(from, id, body),
             Message::Members { members, .. } => self.take_members(&members),
             Message::Gossip(message) => self.gossip_message(from, message),
         }
@@ -362,7 +386,13 @@ impl Node {
         self.core.send(from, Class::Control, report);
     }
 
-    fn replicate(&mut self, from: NodeId, id: RpcId, address: &Address, record: &Bytes) {
+    fn replicate(
+        &mut self,
+        (from, id): (NodeId, RpcId),
+        address: &Address,
+        record: &Bytes,
+        generation: u64,
+    ) {
         match crate::store::format::decode(address.bucket.0, &address.key, record) {
             Ok(decoded) => {
                 let job = Job::Apply(Merge {
@@ -370,6 +400,7 @@ impl Node {
                     // Whether the sender is sure of its own copy says nothing about ours.
                     bytes: (!decoded.suspect).then(|| record.clone()),
                     complete: false,
+                    generation,
                 });
                 self.core.submit_for(Caller::Peer(from, id), address, job);
             }
@@ -479,6 +510,9 @@ impl Node {
         if self.healing.poll_timeout() <= now.mono {
             self.healing.timeout(&mut self.core);
         }
+        if self.reaper.wakes() <= now.mono {
+            self.reaper.timeout(&mut self.core);
+        }
         if self.ring_wakes() <= now.mono {
             self.ring_timeout();
         }
@@ -498,7 +532,7 @@ impl Node {
         }
         let next = self.next_compare.min(self.core.gossip.poll_timeout());
         let next = next.min(self.healing.poll_timeout());
-        let next = next.min(self.ring_wakes());
+        let next = next.min(self.ring_wakes()).min(self.reaper.wakes());
         Some(
             self.timers
                 .first()
@@ -628,6 +662,7 @@ impl Node {
         match caller {
             Caller::Nobody => {}
             Caller::Tree(task) => self.healing.done(&mut self.core, task, address, done),
+            Caller::Reap(task) => self.voter.done(&mut self.core, task, address, done),
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
             Caller::Peer(node, id) => {
                 let counts = !matches!(done, Done::Stored { .. });
@@ -635,12 +670,20 @@ impl Node {
                     return self.refuse_stale(node, id);
                 }
                 let message = match done {
-                    Done::Read(held) => crate::replica::fetched(id, &held, &self.core.replica),
+                    Done::Read(held) => {
+                        let generation = self.core.generation(address.token);
+                        crate::replica::fetched(id, &held, &self.core.replica, generation)
+                    }
                     Done::Stored { durable: true } => replicated(id, Verdict::Durable),
                     Done::Stored { durable: false } => replicated(id, Verdict::Stored),
                     Done::Refused(Refusal::Limit(limit)) => {
                         self.core.event(Event::Refused { limit });
                         replicated(id, Verdict::Overloaded(limit.to_owned()))
+                    }
+                    // To be sent again, when the sender has read it again.
+                    Done::Refused(Refusal::OldGeneration) => {
+                        self.core.tell_behind(node, address.token);
+                        replicated(id, Verdict::Overloaded("write_generation".to_owned()))
                     }
                     Done::Refused(refusal) => {
                         if refusal == Refusal::EqualDotsDiffer {
@@ -652,7 +695,7 @@ impl Node {
                         }
                         replicated(id, Verdict::Failed(format!("{refusal:?}")))
                     }
-                    Done::Coordinated { .. } => return,
+                    Done::Coordinated { .. } | Done::Reaping(_) => return,
                 };
                 self.core.send(node, Class::Data, message);
             }

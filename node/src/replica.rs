@@ -15,6 +15,7 @@ mod admission;
 mod answer;
 mod expiry;
 mod handover;
+mod reap;
 mod recent;
 
 use std::{
@@ -26,7 +27,7 @@ use std::{
 use bytes::Bytes;
 use quorate_ring::NodeId;
 
-pub(crate) use self::answer::fetched;
+pub(crate) use self::{answer::fetched, reap::Reaping};
 use self::{answer::refusal, expiry::expire, recent::Recent};
 use crate::{
     causality::{
@@ -128,6 +129,8 @@ pub(crate) enum Caller {
     Peer(NodeId, RpcId),
     /// A comparison of trees, or an answer to one.
     Tree(u64),
+    /// An answer to one who wants to reap.
+    Reap(u64),
     /// A repair that nothing waits for.
     Nobody,
 }
@@ -138,6 +141,8 @@ pub(crate) struct Intent {
     pub(crate) write: VersionWrite,
     /// What a quorum of replicas holds, when the caller has asked one.
     pub(crate) base: Option<Container>,
+    /// The write generation under which they were asked.
+    pub(crate) generation: u64,
     /// Live versions from which a write that replaces none of them is refused.
     pub(crate) siblings_max: usize,
     /// Where the last write wins: the greatest stamp that is believed at present.
@@ -161,7 +166,10 @@ pub(crate) enum Precondition {
 /// Something to do with one key.
 #[derive(Debug)]
 pub(crate) enum Job {
+    /// The durable state.
     Read,
+    /// The state in memory, which the next write is made from.
+    Latest,
     Apply(Merge),
     Coordinate(Box<Intent>),
     /// Turn the values whose time was over by then into what a delete leaves.
@@ -171,6 +179,24 @@ pub(crate) enum Job {
     /// Delete the record if it is still this one and nothing is under way with it: it belongs to
     /// others, and they have it.
     Drop(Bytes),
+    /// Do what all owners have agreed on, if the record is still the one they agreed about.
+    Reap(Reaping),
+}
+
+impl Job {
+    /// The write generation of the foreign state that it merges; none if it merges none.
+    pub(crate) const fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Apply(merge) => Some(merge.generation),
+            Self::Coordinate(intent) if intent.base.is_some() => Some(intent.generation),
+            Self::Coordinate(_)
+            | Self::Read
+            | Self::Latest
+            | Self::Expire { .. }
+            | Self::Drop(_)
+            | Self::Reap(_) => None,
+        }
+    }
 }
 
 /// A state to merge into what is held.
@@ -181,6 +207,8 @@ pub(crate) struct Merge {
     pub(crate) bytes: Option<Bytes>,
     /// Every other replica's state is in it, which ends a suspicion.
     pub(crate) complete: bool,
+    /// The write generation of whoever read or minted it, when it did.
+    pub(crate) generation: u64,
 }
 
 /// Why a job did nothing.
@@ -192,6 +220,8 @@ pub(crate) enum Refusal {
     TooManySiblings(usize),
     PreconditionFailed,
     EqualDotsDiffer,
+    /// What was to be merged was read before something was reaped: read it again.
+    OldGeneration,
     Limit(&'static str),
 }
 
@@ -208,6 +238,8 @@ pub(crate) enum Done {
     Stored {
         durable: bool,
     },
+    /// This record is being reaped. [`Done::Stored`] follows.
+    Reaping(Arc<Stored>),
     Refused(Refusal),
 }
 
@@ -360,7 +392,7 @@ impl Replica {
         caller: Caller,
         job: Job,
     ) {
-        let writes = !matches!(job, Job::Read);
+        let writes = !matches!(job, Job::Read | Job::Latest);
         if writes && limits.store_bytes_max <= self.store_bytes {
             return self.refuse(caller, address, "store_queue_bytes");
         }
@@ -409,8 +441,12 @@ impl Replica {
 
     /// Answers that a limit is met, and does nothing.
     pub(crate) fn refuse(&mut self, caller: Caller, address: Address, limit: &'static str) {
-        let done = Done::Refused(Refusal::Limit(limit));
-        self.done.push_back((caller, address, done));
+        self.refuse_for(caller, address, Refusal::Limit(limit));
+    }
+
+    /// Answers why, and does nothing.
+    pub(crate) fn refuse_for(&mut self, caller: Caller, address: Address, why: Refusal) {
+        self.done.push_back((caller, address, Done::Refused(why)));
     }
 
     /// A read this replica asked for is complete. False if the ticket is not ours.
@@ -558,12 +594,22 @@ impl Replica {
                     self.done.push_back((caller, address.clone(), done));
                     Waits::No
                 }
+                Job::Latest => {
+                    let done = Done::Read(entry.latest.clone());
+                    self.done.push_back((caller, address.clone(), done));
+                    Waits::No
+                }
                 Job::Apply(merge) => self.apply(&mut entry, &address, caller, merge),
                 Job::Coordinate(intent) => self.coordinate(&mut entry, &address, caller, *intent),
                 Job::Expire { before_ms } => expire(&mut entry, &address, before_ms),
                 Job::Drop(record) => {
                     let idle = !changed && entry.writes.is_empty();
                     self.drop_record(tickets, &mut entry, &address, caller, (idle, &record));
+                    Waits::No
+                }
+                Job::Reap(agreed) => {
+                    let idle = !changed && entry.writes.is_empty();
+                    self.reap(tickets, &mut entry, &address, caller, (idle, agreed));
                     Waits::No
                 }
             };

@@ -94,6 +94,7 @@ pub fn fingerprint(message: &Message) -> u64 {
             let weight = body.weight() as u64;
             name(25, *id, &weight.to_le_bytes())
         }
+        Message::Reap { id, body } => name(27, *id, format!("{body:?}").as_bytes()),
         Message::Members { id, members } => name(26, *id, members),
         Message::Gossip(_) => 15,
         Message::Ring { id, .. } => name(16, *id, &[]),

@@ -41,6 +41,7 @@ pub(crate) enum Answer {
     Fetched {
         state: ReplicaState,
         suspect: bool,
+        generation: u64,
     },
     Replicated(Verdict),
     Forwarded(Box<Response>),
@@ -153,6 +154,24 @@ impl Operation {
             | Self::Status(_)
             | Self::Catalogue(_)
             | Self::Healing(_)
+            | Self::Stage(_) => self.wait(),
+        }
+    }
+
+    /// The write generation of a slot has risen: what was read before is read again.
+    pub(crate) fn refresh(&mut self, core: &mut Core, slot: u8) -> Flow {
+        match self {
+            Self::Write(op) => op.refresh(core, slot),
+            Self::Read(op) => op.refresh(core, slot),
+            // Each record bears its own, and is read anew when it is refused; the others carry none.
+            Self::Pull(_)
+            | Self::Push(_)
+            | Self::Forward(_)
+            | Self::Scan(_)
+            | Self::Explain(_)
+            | Self::Status(_)
+            | Self::Healing(_)
+            | Self::Catalogue(_)
             | Self::Stage(_) => self.wait(),
         }
     }

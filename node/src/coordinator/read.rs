@@ -22,6 +22,7 @@ use crate::{
     causality::Container,
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
+    healing::reap::slot_of,
     message::{Class, Message, ReplicaState, RpcId},
     replica::{Address, Caller, Done, Held, Job, Merge, OpKey, Stored},
     store::format::{self, Record},
@@ -83,6 +84,8 @@ pub(crate) struct ReadOp {
     hedge: Instant,
     deadline: Instant,
     own_suspect: bool,
+    /// This node's write generation when the first replica was asked.
+    generation: u64,
 }
 
 impl ReadOp {
@@ -153,6 +156,7 @@ impl ReadOp {
         deadline: Instant,
     ) -> Result<Self, Vec<NodeId>> {
         let (address, replicas) = place;
+        let generation = core.generation(address.token);
         let mut op = Self {
             key,
             reader,
@@ -164,6 +168,7 @@ impl ReadOp {
             hedge: deadline,
             deadline,
             own_suspect: false,
+            generation,
         };
         op.own_suspect = op.is_recovery();
         let order = core.by_speed(&op.replicas);
@@ -244,7 +249,9 @@ impl ReadOp {
             Notice::Local(Done::Refused(_)) => self.failed(core, core.me),
             Notice::Local(Done::Stored { .. }) => self.repaired(core, core.me),
             Notice::Repaired(node) => self.repaired(core, node),
-            Notice::Local(Done::Coordinated { .. }) | Notice::Read(_) => self.wait(),
+            Notice::Local(Done::Coordinated { .. } | Done::Reaping(_)) | Notice::Read(_) => {
+                self.wait()
+            }
         }
     }
 
@@ -253,7 +260,14 @@ impl ReadOp {
             return self.wait();
         };
         let (state, suspect) = match answer {
-            Answer::Fetched { state, suspect } => (state, suspect),
+            Answer::Fetched { generation, .. }
+                if generation < core.generation(self.address.token) =>
+            {
+                // As good as none: it may be what has been reaped since.
+                core.tell_behind(from, self.address.token);
+                return self.wait();
+            }
+            Answer::Fetched { state, suspect, .. } => (state, suspect),
             Answer::Stale => {
                 self.ask(core, from);
                 return self.wait();
@@ -420,8 +434,7 @@ impl ReadOp {
             core.repair(
                 &self.address,
                 node,
-                merged,
-                bytes,
+                (merged, bytes, self.generation),
                 blocking.then_some(self.key),
             );
             return;
@@ -430,6 +443,7 @@ impl ReadOp {
             incoming: merged.clone(),
             bytes: Some(bytes.clone()),
             complete: healing,
+            generation: self.generation,
         });
         core.event(Event::ReadRepair {
             replica: node,
@@ -460,6 +474,20 @@ impl ReadOp {
             return self.wait();
         }
         self.replicas = replicas;
+        self.restart(core)
+    }
+
+    /// Begins again, if it is about a key of that slot: its write generation has risen.
+    pub(crate) fn refresh(&mut self, core: &mut Core, slot: u8) -> Flow {
+        if slot_of(self.address.token) == slot {
+            self.restart(core)
+        } else {
+            self.wait()
+        }
+    }
+
+    fn restart(&mut self, core: &mut Core) -> Flow {
+        self.generation = core.generation(self.address.token);
         self.asked.clear();
         self.phase = Phase::Gathering;
         self.own_suspect = self.is_recovery();
@@ -559,7 +587,7 @@ impl ReadOp {
             Reader::Recovery => {}
             Reader::Inner(parent) => {
                 let outcome = match result {
-                    Ok(container) => ReadOutcome::Quorum(container.clone()),
+                    Ok(container) => ReadOutcome::Quorum(container.clone(), self.generation),
                     Err(error) => ReadOutcome::Failed(error),
                 };
                 core.notices.push_back((*parent, Notice::Read(outcome)));

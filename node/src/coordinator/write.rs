@@ -24,9 +24,10 @@ use crate::{
     causality::{Container, Context, Dot, OpId, Sibling, Write as VersionWrite},
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
+    healing::reap::slot_of,
     hybrid,
     message::{Class, RpcId, Verdict},
-    replica::{Address, Done, Intent, Job, OpKey, Precondition, Refusal, Stored},
+    replica::{Address, Done, Held, Intent, Job, OpKey, Precondition, Refusal, Stored},
 };
 
 /// A write that has passed every check.
@@ -59,6 +60,8 @@ enum Phase {
     Replicating {
         dot: Option<Dot>,
         stored: Arc<Stored>,
+        /// What is sent: the state with the write in it, and the write generation it is of.
+        sent: (Bytes, u64),
     },
 }
 
@@ -112,7 +115,7 @@ impl WriteOp {
         if op.plan.retry || op.plan.precondition != Precondition::None {
             spawn.extend(op.ask(core));
         } else {
-            op.mint(core, None);
+            op.mint(core, None, 0);
         }
         Some(op)
     }
@@ -136,7 +139,7 @@ impl WriteOp {
         Some((read, Operation::Read(Box::new(op))))
     }
 
-    fn mint(&mut self, core: &mut Core, base: Option<Container>) {
+    fn mint(&mut self, core: &mut Core, base: Option<Container>, generation: u64) {
         self.phase = Phase::Minting;
         let lww = self.plan.bucket.is_lww();
         let stamp = match lww.then(|| core.stamp()).transpose() {
@@ -160,6 +163,7 @@ impl WriteOp {
         let intent = Intent {
             write,
             base,
+            generation,
             siblings_max: plan.bucket.info.siblings_max as usize,
             stamp_max: lww.then(|| core.hybrid.stamp_max(core.now)),
             disk_low: core.disk_low,
@@ -184,8 +188,8 @@ impl WriteOp {
         spawn: &mut Vec<(OpKey, Operation)>,
     ) -> Flow {
         match notice {
-            Notice::Read(ReadOutcome::Quorum(container)) => {
-                self.mint(core, Some(container));
+            Notice::Read(ReadOutcome::Quorum(container, generation)) => {
+                self.mint(core, Some(container), generation);
                 self.wait()
             }
             Notice::Read(ReadOutcome::Failed(error)) => self.fail(core, error),
@@ -201,7 +205,11 @@ impl WriteOp {
                     });
                 }
                 self.warn(core, &stored.record.container);
-                self.phase = Phase::Replicating { dot, stored };
+                let sent = (
+                    stored.bytes.clone(),
+                    core.generation(self.plan.address.token),
+                );
+                self.phase = Phase::Replicating { dot, stored, sent };
                 self.replicate(core);
                 self.wait()
             }
@@ -210,13 +218,10 @@ impl WriteOp {
                 self.check(core)
             }
             Notice::Local(Done::Refused(Refusal::Unreadable)) if !self.asked => {
-                let Some(read) = self.ask(core) else {
-                    let error = core.unavailable("w", self.plan.w, &self.plan.replicas);
-                    return self.fail(core, error);
-                };
-                spawn.push(read);
-                self.wait()
+                self.ask_first(core, spawn)
             }
+            // Something was reaped while the others were asked.
+            Notice::Local(Done::Refused(Refusal::OldGeneration)) => self.ask_first(core, spawn),
             Notice::Local(Done::Refused(refusal)) => {
                 if matches!(self.phase, Phase::Replicating { .. }) {
                     // The local disk refused after the state had been sent.
@@ -225,8 +230,46 @@ impl WriteOp {
                 let error = self.refused(&refusal);
                 self.fail(core, error)
             }
-            Notice::Local(Done::Read(_)) | Notice::Repaired(_) => self.wait(),
+            Notice::Local(Done::Read(held)) => self.refreshed(core, &held),
+            Notice::Local(Done::Reaping(_)) | Notice::Repaired(_) => self.wait(),
         }
+    }
+
+    fn ask_first(&mut self, core: &mut Core, spawn: &mut Vec<(OpKey, Operation)>) -> Flow {
+        let Some(read) = self.ask(core) else {
+            let error = core.unavailable("w", self.plan.w, &self.plan.replicas);
+            return self.fail(core, error);
+        };
+        spawn.push(read);
+        self.wait()
+    }
+
+    /// The write generation of a slot has risen: what was minted before may be refused.
+    pub(crate) fn refresh(&mut self, core: &mut Core, slot: u8) -> Flow {
+        let sends = matches!(self.phase, Phase::Replicating { .. });
+        if sends && slot_of(self.plan.address.token) == slot {
+            core.submit(self.key, &self.plan.address, Job::Latest);
+        }
+        self.wait()
+    }
+
+    /// This node's state now, with the write in it. If it is gone, it was reaped with the write, and
+    /// nothing is sent any more.
+    fn refreshed(&mut self, core: &mut Core, held: &Held) -> Flow {
+        let generation = core.generation(self.plan.address.token);
+        if let (Phase::Replicating { dot, sent, .. }, Held::Present(latest)) =
+            (&mut self.phase, held)
+        {
+            let clock = latest.record.container.clock();
+            if dot.is_none_or(|dot| clock.covers(dot)) {
+                *sent = (latest.bytes.clone(), generation);
+                let waiting: Vec<NodeId> = self.waiting.keys().copied().collect();
+                for node in waiting {
+                    self.send(core, node);
+                }
+            }
+        }
+        self.wait()
     }
 
     fn warn(&self, core: &mut Core, container: &Container) {
@@ -289,8 +332,10 @@ impl WriteOp {
     }
 
     fn send(&self, core: &mut Core, node: NodeId) {
-        if let Phase::Replicating { stored, .. } = &self.phase {
-            let message = core.replicate(&self.plan.address, RpcId(self.key.0), &stored.bytes);
+        if let Phase::Replicating { sent, .. } = &self.phase {
+            let (bytes, generation) = sent;
+            let id = RpcId(self.key.0);
+            let message = core.replicate(&self.plan.address, id, bytes, *generation);
             core.send(node, Class::Data, message);
         }
     }
@@ -341,7 +386,7 @@ impl WriteOp {
     }
 
     fn check(&mut self, core: &mut Core) -> Flow {
-        let Phase::Replicating { dot, stored } = &self.phase else {
+        let Phase::Replicating { dot, stored, .. } = &self.phase else {
             return self.wait();
         };
         let needed = usize::from(self.plan.w.max(self.plan.pw));
@@ -452,7 +497,7 @@ impl WriteOp {
                 ErrorCode::Conflict,
                 format!("the precondition does not hold for key {key}; nothing was applied"),
             ),
-            Refusal::Unreadable => (
+            Refusal::Unreadable | Refusal::OldGeneration => (
                 ErrorCode::Unavailable,
                 format!("the coordinator's copy of key {key} is damaged and not repaired yet"),
             ),

@@ -13,6 +13,7 @@ pub(crate) mod expiry;
 pub(crate) mod governor;
 pub mod merkle;
 pub mod message;
+pub mod reap;
 
 use std::fmt;
 

@@ -16,12 +16,13 @@ use bytes::Bytes;
 use quorate_gossip::Instant;
 use quorate_ring::{BadRing, Decree, NodeId, Phase, Ring, RingEpoch, Staged, Token};
 
-use super::{Node, moving::Moves, voting::Proposing};
+use super::{Node, moving::Moves, reap::Raise, voting::Proposing};
 use crate::{
     agreement::{Acceptor, Ballot, Vote},
     api::Output,
     coordinator::Answer,
     event::Event,
+    healing::reap::{Generations, META_GENERATIONS_KEY},
     message::{Class, Message, RpcId},
     replica::{Address, OpKey},
     ring_message::{Progress, RingMessage},
@@ -45,6 +46,7 @@ pub struct StoredRing {
     staged: Option<Staged>,
     pulled: Option<Bytes>,
     clean: Option<Bytes>,
+    generations: Generations,
 }
 
 impl StoredRing {
@@ -58,13 +60,21 @@ impl StoredRing {
     ) -> Result<Self, E> {
         let decree = get(META_DECREE_KEY)?;
         let staged = get(META_STAGED_KEY)?;
+        let generations = get(META_GENERATIONS_KEY)?;
+        let generations = generations.map(|bytes| Generations::from_bytes(&bytes));
         Ok(Self {
             decree: decree.map(|bytes| Decree::from_bytes(&bytes)).transpose()?,
             staged: staged.map(|bytes| Staged::from_bytes(&bytes)).transpose()?,
             acceptor: get(META_ACCEPTOR_KEY)?,
             pulled: get(META_PULLED_KEY)?,
             clean: get(META_CLEAN_KEY)?,
+            generations: generations.transpose()?.unwrap_or_default(),
         })
+    }
+
+    /// How old what is merged may be.
+    pub(super) fn generations(&self) -> Generations {
+        self.generations.clone()
     }
 
     /// The decree in force; that of the founding ring if there has been no other.
@@ -86,6 +96,7 @@ pub(super) enum Stored {
     Vote(NodeId, RpcId, RingEpoch, Ballot, Vote),
     Decree(Arc<Decree>),
     Staged(StagedWaiter),
+    Raised(Raise),
     Progress,
 }
 
@@ -251,6 +262,7 @@ impl Node {
             | Message::StatusReport { .. }
             | Message::Ring { .. }
             | Message::Members { .. }
+            | Message::Reap { .. }
             | Message::Tree { .. }
             | Message::Gossip(_) => return true,
         };
@@ -340,10 +352,11 @@ impl Node {
             return;
         }
         self.desk.adopting = Some(Arc::clone(&decree));
-        let writes = vec![
+        let mut writes = vec![
             self.members_after(&decree),
             meta(META_DECREE_KEY, decree.to_bytes().into()),
         ];
+        writes.extend(self.leaving(&decree));
         self.store_ring(writes, Stored::Decree(decree));
     }
 
@@ -375,7 +388,9 @@ impl Node {
 
     pub(super) fn store_clean(&mut self) {
         let bytes = Bytes::copy_from_slice(&self.core.decree.epoch.get().to_le_bytes());
-        self.store_ring(vec![meta(META_CLEAN_KEY, bytes)], Stored::Progress);
+        let mut writes = vec![meta(META_CLEAN_KEY, bytes)];
+        writes.extend(self.handed_over());
+        self.store_ring(writes, Stored::Progress);
     }
 
     /// False if the write was not one of ours.
@@ -394,6 +409,7 @@ impl Node {
             }
             Stored::Decree(decree) => self.adopt(decree),
             Stored::Staged(waiter) => self.staged_stored(waiter),
+            Stored::Raised(raise) => self.raised(raise),
             Stored::Progress => {}
         }
         true
@@ -437,6 +453,7 @@ impl Node {
         desk.next_beat = core.now.mono;
         self.keep_those_who_left(&before);
         self.decided(&decree);
+        self.reaper.replan(&mut self.core);
         self.plan_anew();
         for (from, id) in std::mem::take(&mut self.desk.refused) {
             self.ask_again(from, id);

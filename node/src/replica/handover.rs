@@ -17,7 +17,7 @@ impl Replica {
     pub(crate) fn peers_waiting(&self) -> Vec<(NodeId, RpcId)> {
         let peer = |caller: &Caller| match caller {
             Caller::Peer(node, id) => Some((*node, *id)),
-            Caller::Op(_) | Caller::Tree(_) | Caller::Nobody => None,
+            Caller::Op(_) | Caller::Tree(_) | Caller::Reap(_) | Caller::Nobody => None,
         };
         let mut peers = Vec::new();
         for entry in self.entries.values() {

@@ -90,7 +90,10 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         identity,
         catalogue,
         durable_writes: config.store_durability() == Durability::Sync,
-        limits: Limits::default(),
+        limits: Limits {
+            tombstone_age: Duration::from_secs(config.tombstone_age_seconds),
+            ..Limits::default()
+        },
         gossip: pace(config),
         seed: u64::from_le_bytes(random()?),
     };

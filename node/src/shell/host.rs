@@ -442,6 +442,7 @@ impl Host {
                 uptime: self.clock.mono().since(Instant::START),
                 disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
                 share: inner.node.background_share(),
+                tombstones: inner.node.tombstones(),
             }
         };
         self.show_standing();

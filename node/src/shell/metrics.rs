@@ -151,6 +151,8 @@ pub(super) struct Snapshot {
     pub(super) disk_bytes: u64,
     /// Of the time, for background work, in thousandths.
     pub(super) share: u32,
+    /// Held at the last scan, and waiting to be reaped.
+    pub(super) tombstones: (u64, usize),
 }
 
 fn latency() -> Histogram {
@@ -263,6 +265,8 @@ impl Metrics {
                 .set(gauge(count));
         }
         self.healing.show_share(now.share);
+        self.healing
+            .show_tombstones(now.tombstones.0, now.tombstones.1);
         self.uptime.set(now.uptime.as_secs_f64());
         self.disk
             .set(i64::try_from(now.disk_bytes).unwrap_or(i64::MAX));
@@ -337,12 +341,14 @@ mod tests {
             uptime: Duration::from_secs(7),
             disk_bytes: 1,
             share: 500,
+            tombstones: (5, 0),
         });
         for line in [
             "quorate_requests_total{op=\"get\",outcome=\"not_found\"} 1",
             "quorate_requests_total{op=\"put\",outcome=\"overloaded\"} 1",
             "quorate_request_duration_seconds_count{op=\"get\",outcome=\"not_found\"} 1",
             "quorate_refusals_total{limit=\"requests_in_flight\"} 1",
+            "quorate_tombstones{state=\"live\"} 5",
             "quorate_members{state=\"down\"} 1",
             "quorate_requests_inflight 3",
             "quorate_uptime_seconds 7.0",

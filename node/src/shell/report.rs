@@ -63,6 +63,13 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
             let peer = name(*peer);
             tracing::debug!(peer, agreed, moved_keys, moved_bytes, "compared");
         }
+        Event::Reaped { gone, key, .. } => {
+            metrics.healing.reaped(*gone);
+            tracing::debug!(key = mark(key), gone, "all owners agreed on it: reaped");
+        }
+        Event::ReapBlocked { node, why } => {
+            tracing::info!(node = name(*node), why, "nothing is reaped meanwhile");
+        }
         Event::TreeCorrected { leaves } => {
             metrics.healing.corrected(*leaves);
             tracing::warn!(leaves, "the tree was not what is stored");

@@ -72,6 +72,7 @@ fn hot() -> Vec<Message> {
             token: u64::MAX,
             key: KEY,
             record: RECORD,
+            generation: 0,
         },
         Message::Fetch {
             id: ID,
@@ -86,6 +87,7 @@ fn hot() -> Vec<Message> {
         id: ID,
         suspect: state == ReplicaState::Absent,
         state,
+        generation: 0,
     }));
     all
 }

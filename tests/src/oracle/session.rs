@@ -157,6 +157,14 @@ impl Session {
         });
     }
 
+    /// All owners have agreed that a delete may be forgotten.
+    pub fn reaped(&mut self, key: u32, index: OpIndex, stamp: Option<Stamp>) {
+        self.fronts[place(key)].retain(|known| known.op != index);
+        if let (Some(latest), Some(stamp)) = (&mut self.latest, stamp) {
+            latest.reaped(key, stamp);
+        }
+    }
+
     /// A read was answered: `listing` has what is live, `shown` also the deletes behind it.
     pub fn answered(
         &mut self,

@@ -14,6 +14,8 @@ pub(in crate::shell) struct Healing {
     moved_keys: Counter,
     moved_bytes: Counter,
     tree_corrections: Counter,
+    tombstones: [Gauge; 3],
+    compacted: Counter,
     share: Gauge,
 }
 
@@ -42,6 +44,20 @@ impl Healing {
                 "antientropy_tree_corrections",
                 "Leaves of the tree that were not what is stored",
             ),
+            tombstones: {
+                let family = family::<Gauge>(
+                    registry,
+                    "tombstones",
+                    "What deletes left: held at the last scan, waiting to be reaped, reaped since the start",
+                );
+                let state = |state| family.get_or_create(&[("state", state)]).clone();
+                [state("live"), state("waiting"), state("reaped")]
+            },
+            compacted: family_of_one(
+                registry,
+                "clocks_compacted",
+                "Clocks that lost the entries of closed epochs",
+            ),
             share: family_of_one(
                 registry,
                 "background_share_thousandths",
@@ -58,6 +74,20 @@ impl Healing {
 
     pub(in crate::shell) fn corrected(&self, leaves: u64) {
         self.tree_corrections.inc_by(leaves);
+    }
+
+    /// All owners agreed that a tombstone, or parts of a clock, may go.
+    pub(in crate::shell) fn reaped(&self, gone: bool) {
+        if gone {
+            self.tombstones[2].inc();
+        } else {
+            self.compacted.inc();
+        }
+    }
+
+    pub(super) fn show_tombstones(&self, live: u64, waiting: usize) {
+        self.tombstones[0].set(i64::try_from(live).unwrap_or(i64::MAX));
+        self.tombstones[1].set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     pub(super) fn show_share(&self, thousandths: u32) {
