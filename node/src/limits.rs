@@ -47,6 +47,8 @@ pub struct Limits {
     /// What a delete left is reaped so long after the key was last touched, at the earliest. Only
     /// a hint for the pace, and the time for which operation ids of the key are remembered.
     pub tombstone_age: Duration,
+    /// A clock is compacted if so many of its entries could go.
+    pub closed_epochs_min: usize,
 }
 
 impl Default for Limits {
@@ -70,6 +72,7 @@ impl Default for Limits {
             anti_entropy_interval: Duration::from_secs(30),
             audit_pause: Duration::from_mins(10),
             tombstone_age: Duration::from_hours(1),
+            closed_epochs_min: 16,
         }
     }
 }

@@ -179,6 +179,9 @@ pub(crate) enum Job {
     /// Delete the record if it is still this one and nothing is under way with it: it belongs to
     /// others, and they have it.
     Drop(Bytes),
+    /// Put the record where nothing finds it but a person, if it is still this one: it is so old
+    /// that what it says may have been reaped, and nobody takes it in.
+    SetAside(Bytes),
     /// Do what all owners have agreed on, if the record is still the one they agreed about.
     Reap(Reaping),
 }
@@ -194,6 +197,7 @@ impl Job {
             | Self::Latest
             | Self::Expire { .. }
             | Self::Drop(_)
+            | Self::SetAside(_)
             | Self::Reap(_) => None,
         }
     }
@@ -607,6 +611,11 @@ impl Replica {
                     self.drop_record(tickets, &mut entry, &address, caller, (idle, &record));
                     Waits::No
                 }
+                Job::SetAside(record) => {
+                    let idle = !changed && entry.writes.is_empty();
+                    self.set_aside(tickets, &mut entry, &address, caller, (idle, &record));
+                    Waits::No
+                }
                 Job::Reap(agreed) => {
                     let idle = !changed && entry.writes.is_empty();
                     self.reap(tickets, &mut entry, &address, caller, (idle, agreed));
@@ -654,13 +663,14 @@ impl Replica {
     }
 
     fn write(&mut self, tickets: &mut u64, address: &Address, write: Write) -> Ticket {
+        self.write_all(tickets, address, vec![write])
+    }
+
+    fn write_all(&mut self, tickets: &mut u64, address: &Address, writes: Vec<Write>) -> Ticket {
         let ticket = next_ticket(tickets);
-        let size = write.bytes();
+        let size = writes.iter().map(Write::bytes).sum();
         self.store_bytes += size;
-        self.commands.push_back(Command::Write {
-            ticket,
-            writes: vec![write],
-        });
+        self.commands.push_back(Command::Write { ticket, writes });
         self.tickets
             .insert(ticket, (Pending::Key, address.clone(), size));
         ticket

@@ -345,6 +345,7 @@ impl Options {
             return self;
         }
         self.limits.tombstone_age = Duration::from_millis(*rng.pick(&[0, 50, 300, 1_000]));
+        self.limits.closed_epochs_min = *rng.pick(&[1, 1, 4, 16]);
         work.retry = 0;
         work.needless_retry = 0;
         work.impatient = 0;

@@ -558,7 +558,13 @@ impl Node {
         }
         let mut pushes = BTreeSet::new();
         let found = stray.len();
+        let outside = self.core.decree.ring.member(self.core.me).is_none();
         for (address, owners, record) in stray {
+            if outside && generations.is_refused(slot_of(address.token)) {
+                self.core
+                    .submit_for(Caller::Nobody, &address, Job::SetAside(record));
+                continue;
+            }
             let key = self.core.op_key();
             let record = (record, generations.of(slot_of(address.token)));
             let op = PushOp::start(&mut self.core, key, address, owners, record);

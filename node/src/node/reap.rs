@@ -4,7 +4,7 @@
 //! one sends. It counts once it is durable, and then every operation that holds something older
 //! reads it again.
 
-use quorate_ring::{Decree, NodeId};
+use quorate_ring::{Decree, NodeId, Phase};
 
 use super::{
     Node,
@@ -75,10 +75,13 @@ impl Node {
     /// which that was agreed on, has not been out of it, and has lost nothing, it may go on under
     /// that generation: nothing is reaped without it.
     fn catch_up(&mut self, slot: u8, generation: u64) {
-        let core = &self.core;
+        let core = &mut self.core;
         let known = generation >> 32 <= core.decree.epoch.get();
-        let whole = !core.generations.is_away() && !core.replica.identity().rebuilding;
-        if !whole || !known || generation <= core.generations.of(slot) {
+        if known && !core.generations.concerns(generation) {
+            core.generations.refuse(slot);
+        }
+        let may = core.generations.concerns(generation) && !core.replica.identity().rebuilding;
+        if !may || !known || generation <= core.generations.of(slot) {
             return;
         }
         self.raise(Raise {
@@ -133,14 +136,17 @@ impl Node {
         }
     }
 
-    /// The write that goes with the decree if this node leaves the ring with it: from then on it
+    /// The write that goes with the decree if this node is out of the ring with it: from then on it
     /// takes no part in what the members agree on.
     pub(super) fn leaving(&mut self, after: &Decree) -> Option<Write> {
         let me = self.core.me;
-        let member = |decree: &Decree| decree.ring.member(me).is_some();
-        let leaves = member(&self.core.decree) && !member(after);
+        let takes_part = |decree: &Decree| match decree.phase {
+            Phase::Stable => decree.ring.member(me).is_some(),
+            Phase::Moving | Phase::Switched => decree.member(me).is_some(),
+        };
+        let leaves = takes_part(&self.core.decree) && !takes_part(after);
         leaves.then(|| {
-            self.core.generations.set_away(true);
+            self.core.generations.leave(after.epoch);
             meta(META_GENERATIONS_KEY, self.core.generations.to_bytes())
         })
     }
@@ -150,7 +156,7 @@ impl Node {
     pub(super) fn handed_over(&mut self) -> Option<Write> {
         let outside = self.core.decree.ring.member(self.core.me).is_none();
         (outside && self.core.generations.is_away()).then(|| {
-            self.core.generations.set_away(false);
+            self.core.generations.come_back();
             meta(META_GENERATIONS_KEY, self.core.generations.to_bytes())
         })
     }

@@ -53,15 +53,20 @@ impl World {
         }
         for (_, version) in state.siblings() {
             if let Some(index) = self.history.find_number(version.op.id) {
-                self.history.ops[index.at()].settled = true;
-                self.session.reaped(number, index, version.stamp);
+                let history = &mut self.history;
+                self.session.reaped(history, index, version.stamp);
                 self.reaped_ops.insert(index);
             }
         }
     }
 
     fn judge_disks(&self, reaped: &Reaped<'_>) -> Ruling {
+        let ring = &self.rings.newest().ring;
         for node in 0..self.processes.len() {
+            // What one who is out of the ring still holds is too old to be taken in.
+            if ring.member(self.processes[node].id).is_none() {
+                continue;
+            }
             if let Some(record) = self.record(node, reaped.key) {
                 reaped.is_nowhere(&record.container, &self.processes[node].name)?;
             }

@@ -157,9 +157,18 @@ impl Session {
         });
     }
 
-    /// All owners have agreed that a delete may be forgotten.
-    pub fn reaped(&mut self, key: u32, index: OpIndex, stamp: Option<Stamp>) {
-        self.fronts[place(key)].retain(|known| known.op != index);
+    /// All owners have agreed that a delete may be forgotten, and so have what its author had seen.
+    pub fn reaped(&mut self, history: &mut History, index: OpIndex, stamp: Option<Stamp>) {
+        let key = history.op(index).key;
+        history.ops[index.at()].settled = true;
+        let front = &mut self.fronts[place(key)];
+        front.retain(|known| known.op != index);
+        history.ancestors(&[index], |op, parent| {
+            let first = !op.settled;
+            op.settled = true;
+            front.retain(|known| known.op != parent);
+            first
+        });
         if let (Some(latest), Some(stamp)) = (&mut self.latest, stamp) {
             latest.reaped(key, stamp);
         }

@@ -4,6 +4,8 @@
 //! a change of the ring changes nothing here and all generations fit into one small record. In the
 //! upper half of a generation is the epoch of the ring under which it was agreed on.
 
+use std::collections::BTreeSet;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use quorate_ring::{BadRing, RingEpoch};
 
@@ -13,7 +15,8 @@ pub(crate) const META_GENERATIONS_KEY: &[u8] = b"generations";
 const SLOTS: usize = 256;
 const MAGIC: &[u8; 4] = b"QGEN";
 const FORMAT: u16 = 1;
-const BYTES: usize = 4 + 2 + 1 + 8 * SLOTS + 4;
+const HEADER_BYTES: usize = 4 + 2 + 8;
+const BYTES: usize = HEADER_BYTES + 8 * SLOTS + 4;
 
 /// The slot of a token.
 #[must_use]
@@ -28,8 +31,11 @@ pub(crate) struct Generations {
     values: Vec<u64>,
     /// In force once the writes under way are durable.
     planned: Vec<u64>,
-    /// This node left the ring and may still hold what it held then.
-    away: bool,
+    /// Under which ring this node was out of it, while it may still hold what it held before; zero
+    /// for never.
+    away: u64,
+    /// Slots of which nobody takes in any more what this node held when it left.
+    refused: BTreeSet<u8>,
 }
 
 impl Default for Generations {
@@ -37,7 +43,8 @@ impl Default for Generations {
         Self {
             values: vec![0; SLOTS],
             planned: vec![0; SLOTS],
-            away: false,
+            away: 0,
+            refused: BTreeSet::new(),
         }
     }
 }
@@ -48,11 +55,36 @@ impl Generations {
     }
 
     pub(crate) const fn is_away(&self) -> bool {
-        self.away
+        self.away != 0
     }
 
-    pub(crate) const fn set_away(&mut self, away: bool) {
-        self.away = away;
+    /// This node is out of the ring.
+    pub(crate) fn leave(&mut self, epoch: RingEpoch) {
+        if self.away == 0 {
+            self.away = epoch.get();
+        }
+    }
+
+    /// It holds nothing any more.
+    pub(crate) fn come_back(&mut self) {
+        self.away = 0;
+        self.refused.clear();
+    }
+
+    /// Something was reaped in that slot since this node left the ring.
+    pub(crate) fn refuse(&mut self, slot: u8) {
+        self.refused.insert(slot);
+    }
+
+    /// True if nobody takes in what this node held of the slot when it left.
+    pub(crate) fn is_refused(&self, slot: u8) -> bool {
+        self.refused.contains(&slot)
+    }
+
+    /// True if a generation was agreed on before this node was out of the ring, if it ever was:
+    /// with its consent, or before it held anything.
+    pub(crate) const fn concerns(&self, generation: u64) -> bool {
+        self.away == 0 || generation >> 32 < self.away
     }
 
     /// The least generation of a slot that is above `most` and all of earlier rings.
@@ -79,7 +111,7 @@ impl Generations {
         let mut out = BytesMut::with_capacity(BYTES);
         out.put_slice(MAGIC);
         out.put_u16_le(FORMAT);
-        out.put_u8(u8::from(self.away));
+        out.put_u64_le(self.away);
         for value in &self.planned {
             out.put_u64_le(*value);
         }
@@ -103,12 +135,15 @@ impl Generations {
         if bytes.len() != BYTES || crc32c::crc32c(body).to_le_bytes() != *crc {
             return Err(BadRing::Damaged);
         }
-        let numbers = body[7..].as_chunks::<8>().0.iter();
-        let values: Vec<u64> = numbers.map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        let numbers = body[6..].as_chunks::<8>().0.iter();
+        let mut numbers = numbers.map(|bytes| u64::from_le_bytes(*bytes));
+        let away = numbers.next().ok_or(BadRing::Damaged)?;
+        let values: Vec<u64> = numbers.collect();
         Ok(Self {
             planned: values.clone(),
             values,
-            away: body[6] != 0,
+            away,
+            refused: BTreeSet::new(),
         })
     }
 }
@@ -146,9 +181,22 @@ mod tests {
     }
 
     #[test]
+    fn who_left_the_ring_takes_part_in_nothing_agreed_on_since() {
+        let mut generations = Generations::default();
+        let before = Generations::next(7, RingEpoch::new(2));
+        let since = Generations::next(7, RingEpoch::new(3));
+        assert!(generations.concerns(since));
+        generations.leave(RingEpoch::new(3));
+        generations.leave(RingEpoch::new(9));
+        assert!(generations.concerns(before) && !generations.concerns(since));
+        generations.come_back();
+        assert!(generations.concerns(since));
+    }
+
+    #[test]
     fn any_damage_is_noticed() {
         let mut generations = Generations::default();
-        generations.set_away(true);
+        generations.leave(RingEpoch::new(3));
         let good = generations.plan(255, u64::MAX);
         assert!(Generations::from_bytes(&good).unwrap().is_away());
         for at in 0..good.len() {

@@ -86,8 +86,6 @@ use crate::core::Core;
 
 /// Most keys of one round.
 pub const ROUND_KEYS_MAX: usize = 64;
-/// A clock is compacted if so many of its entries could go.
-pub(crate) const CLOSED_MIN: usize = 16;
 
 /// True if this node holds a state of a key of that slot for another node.
 pub(crate) const fn holds_hint(_core: &Core, _slot: u8) -> bool {

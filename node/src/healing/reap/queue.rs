@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CLOSED_MIN, Candidate, Goal, ROUND_KEYS_MAX, digest, slot_of};
+use super::{Candidate, Goal, ROUND_KEYS_MAX, digest, slot_of};
 use crate::{
     causality::Container,
     core::Core,
@@ -23,19 +23,23 @@ pub(crate) struct Lapsed {
     digest: u128,
     goal: Goal,
     touched_at_ms: u64,
+    /// Entries of the clock that could go.
+    closed: usize,
 }
 
 impl Lapsed {
     /// None if there is nothing to do about it, ever.
     pub(crate) fn of(address: &Address, container: &Container) -> Option<Self> {
+        let closed = container.closed_epochs().len();
         let goal = if container.is_all_tombstones() {
             Goal::Reap
-        } else if CLOSED_MIN <= container.closed_epochs().len() {
+        } else if 0 < closed {
             Goal::Compact
         } else {
             return None;
         };
         Some(Self {
+            closed,
             address: address.clone(),
             digest: digest(container),
             goal,
@@ -71,7 +75,10 @@ impl Queue {
         for key in lapsed {
             self.met += u64::from(key.is_tombstone());
             let first = core.owners(&key.address).first() == Some(&core.me);
-            let ripe = key.goal == Goal::Compact || is_old(core, key.touched_at_ms);
+            let ripe = match key.goal {
+                Goal::Reap => is_old(core, key.touched_at_ms),
+                Goal::Compact => core.limits.closed_epochs_min <= key.closed,
+            };
             if !first || !ripe || WAITING_MAX <= self.count {
                 continue;
             }
