@@ -16,7 +16,7 @@ use std::{
 use quorate_ring::{Member, MemberError, NodeId, PARTITIONS_MAX, PARTITIONS_MIN, Partitions};
 use serde::{Deserialize, Serialize};
 
-use crate::store::Durability;
+use crate::{causality::RECENT_WINDOW_MS, store::Durability};
 
 /// One node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,11 @@ pub struct NodeConfig {
     /// At most so many bytes a second are read to look for damage.
     #[serde(default = "scrub_bytes_per_second")]
     pub scrub_bytes_per_second: u64,
+    /// What a delete left is forgotten so many seconds after the key was last touched, at the
+    /// earliest: only a pace, since all owners have to agree. At least the quarter of an hour for
+    /// which operation ids are remembered.
+    #[serde(default = "tombstone_age_seconds")]
+    pub tombstone_age_seconds: u64,
     /// Certificates and keys.
     pub tls: TlsFiles,
     /// What the cluster was founded with. Who joins is told it.
@@ -88,6 +93,11 @@ const fn disk_free_min() -> u64 {
 /// A terabyte in a day and a half, and next to nothing for a disk.
 const fn scrub_bytes_per_second() -> u64 {
     8 << 20
+}
+
+/// Soon enough for the disk, late enough for whoever looks for what was deleted.
+const fn tombstone_age_seconds() -> u64 {
+    3_600
 }
 
 /// When a write is acknowledged.
@@ -248,6 +258,13 @@ impl NodeConfig {
                 "cluster.partitions = {} is not a power of two from {PARTITIONS_MIN} to \
                  {PARTITIONS_MAX}",
                 self.cluster.partitions
+            ));
+        }
+        if self.tombstone_age_seconds < RECENT_WINDOW_MS / 1_000 {
+            problems.push(format!(
+                "tombstone_age_seconds = {} is less than {}, for which retries are recognised",
+                self.tombstone_age_seconds,
+                RECENT_WINDOW_MS / 1_000
             ));
         }
         if self.cluster.replicas_max == 0 {

@@ -21,14 +21,18 @@ use crate::{
     bucket::{Bucket, Catalogue},
     causality::{Container, ContextKey, Stamp},
     event::Event,
-    healing::{governor::Governor, hints::HintNews},
+    healing::{
+        governor::Governor,
+        hints::HintNews,
+        reap::{Generations, Queue, ReapMessage, send, slot_of},
+    },
     hybrid::Hybrid,
     joining::Outsider,
     limits::Limits,
     message::{Class, Message, RpcId},
     node::RingNews,
     peers::Peers,
-    replica::{Address, Caller, Done, Job, OpKey, Replica},
+    replica::{Address, Caller, Done, Job, OpKey, Refusal, Replica},
     store::format::{self, Record},
 };
 
@@ -52,8 +56,8 @@ pub(crate) enum Origin {
 /// What a finished read tells the operation that wanted it.
 #[derive(Debug)]
 pub(crate) enum ReadOutcome {
-    /// A quorum answered; what they hold together.
-    Quorum(Container),
+    /// A quorum answered; what they hold together, and the write generation they were asked under.
+    Quorum(Container, u64),
     Failed(ErrorBody),
 }
 
@@ -73,6 +77,8 @@ pub(crate) enum Notice {
 #[derive(Debug)]
 pub(crate) struct Repair {
     pub(crate) container: Container,
+    /// The write generation under which it was read.
+    pub(crate) generation: u64,
     pub(crate) rpc: RpcId,
     pub(crate) waiting: Vec<OpKey>,
     pub(crate) until: Instant,
@@ -152,6 +158,10 @@ pub(crate) struct Core {
     pub(crate) governor: Governor,
     /// How far replicas are apart, as the last comparisons found.
     pub(crate) behind: Behind,
+    /// How old what is merged here may be.
+    pub(crate) generations: Generations,
+    /// Keys that could be reaped.
+    pub(crate) lapsed: Queue,
     pub(crate) next_op: u64,
     pub(crate) rng: Pcg64Mcg,
 }
@@ -195,6 +205,11 @@ impl Core {
 
     pub(crate) fn submit_for(&mut self, caller: Caller, address: &Address, job: Job) {
         let now = self.now;
+        let current = self.generation(address.token);
+        if job.generation().is_some_and(|read| read < current) {
+            let why = Refusal::OldGeneration;
+            return self.replica.refuse_for(caller, address.clone(), why);
+        }
         let Self {
             replica,
             limits,
@@ -214,6 +229,30 @@ impl Core {
             hybrid.observe(stamp);
         }
         replica.submit(limits, tickets, address.clone(), caller, job);
+    }
+
+    /// The write generation of what is read or minted now.
+    pub(crate) fn generation(&self, token: u64) -> u64 {
+        self.generations.of(slot_of(token))
+    }
+
+    /// Tells a node that what it sent was read too long ago.
+    pub(crate) fn tell_behind(&mut self, to: NodeId, token: u64) {
+        let slot = slot_of(token);
+        let generation = self.generations.of(slot);
+        if to != self.me {
+            send(self, to, RpcId(0), ReapMessage::Behind { slot, generation });
+        }
+    }
+
+    /// Forgets the repairs of a slot: what they carry was read before its generation rose.
+    pub(crate) fn forget_repairs(&mut self, slot: u8) {
+        let old = |(address, _): &(Address, NodeId), _: &mut Repair| slot_of(address.token) == slot;
+        let old = self.repairs.extract_if(.., old);
+        let rpcs: Vec<_> = old.map(|((_, node), repair)| (node, repair.rpc)).collect();
+        for rpc in rpcs {
+            self.repair_rpcs.remove(&rpc);
+        }
     }
 
     /// True unless gossip thinks the node is down.
@@ -334,8 +373,7 @@ impl Core {
         &mut self,
         address: &Address,
         replica: NodeId,
-        merged: &Container,
-        bytes: &Bytes,
+        (merged, bytes, mut generation): (&Container, &Bytes, u64),
         waiter: Option<OpKey>,
     ) -> bool {
         let slot = (address.clone(), replica);
@@ -356,6 +394,7 @@ impl Core {
             self.repair_rpcs.remove(&(replica, old.rpc));
             // Who waited for the old one waits for all that it carried, so that goes along.
             if container.sync(&old.container).is_ok() {
+                generation = generation.min(old.generation);
                 waiting.extend(old.waiting);
                 let container = container.clone();
                 let suspect = false;
@@ -366,6 +405,7 @@ impl Core {
         let until = self.now.mono + self.patience(replica) * 8;
         let repair = Repair {
             container,
+            generation,
             rpc,
             waiting,
             until,
@@ -376,12 +416,19 @@ impl Core {
             replica,
             blocking: waiter.is_some(),
         });
-        let message = self.replicate(address, rpc, &bytes);
+        let message = self.replicate(address, rpc, &bytes, generation);
         self.send(replica, Class::Data, message);
         true
     }
 
-    pub(crate) fn replicate(&self, address: &Address, id: RpcId, record: &Bytes) -> Message {
+    /// The message that carries a record; `generation` is that of its reading or minting.
+    pub(crate) fn replicate(
+        &self,
+        address: &Address,
+        id: RpcId,
+        record: &Bytes,
+        generation: u64,
+    ) -> Message {
         Message::Replicate {
             id,
             epoch: self.ring.epoch(),
@@ -389,6 +436,7 @@ impl Core {
             token: address.token,
             key: address.key.clone(),
             record: record.clone(),
+            generation,
         }
     }
 
@@ -418,7 +466,7 @@ impl Core {
                 suspect: false,
             };
             let bytes = format::encode(address.bucket.0, &address.key, &record);
-            let message = self.replicate(&address, rpc, &bytes);
+            let message = self.replicate(&address, rpc, &bytes, repair.generation);
             self.send(to, Class::Data, message);
         }
         true

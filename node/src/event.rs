@@ -5,7 +5,7 @@ use quorate_gossip::Event as MembershipEvent;
 use quorate_ring::{NodeId, NodeUuid, Phase, RingEpoch};
 
 use crate::{
-    causality::{Dot, OpId, Rule, Stamp},
+    causality::{Container, Dot, OpId, Rule, Stamp},
     message::BucketId,
 };
 
@@ -98,6 +98,27 @@ pub enum Event {
         moved_keys: u64,
         /// Bytes sent and received for it.
         moved_bytes: u64,
+    },
+    /// What a delete left is being deleted here, or closed epochs of a clock dropped: all owners
+    /// have agreed.
+    Reaped {
+        /// Bucket of the key.
+        bucket: BucketId,
+        /// The key.
+        key: Bytes,
+        /// The write generation below which nothing of its slot is taken in any more.
+        generation: u64,
+        /// True if the record goes, false if its clock is compacted.
+        gone: bool,
+        /// What was held until then.
+        state: Box<Container>,
+    },
+    /// Nothing can be reaped: a member stands in the way. Told when the reason changes.
+    ReapBlocked {
+        /// The member.
+        node: NodeId,
+        /// Why.
+        why: &'static str,
     },
     /// The tree was not what the stored records say; it is now.
     TreeCorrected {

@@ -53,6 +53,11 @@ pub struct Limits {
     pub audit_pause: Duration,
     /// The scrub reads at most so much in a second, unless somebody wished for a pass.
     pub scrub_bytes_per_second: u64,
+    /// What a delete left is reaped so long after the key was last touched, at the earliest. Only
+    /// a hint for the pace, and the time for which operation ids of the key are remembered.
+    pub tombstone_age: Duration,
+    /// A clock is compacted if so many of its entries could go.
+    pub closed_epochs_min: usize,
 }
 
 impl Default for Limits {
@@ -78,6 +83,8 @@ impl Default for Limits {
             anti_entropy_interval: Duration::from_secs(30),
             audit_pause: Duration::from_mins(10),
             scrub_bytes_per_second: 8 << 20,
+            tombstone_age: Duration::from_hours(1),
+            closed_epochs_min: 16,
         }
     }
 }

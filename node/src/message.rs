@@ -11,7 +11,9 @@ use quorate_client::wire::{NodeStatus, Response, WriteRequest};
 use quorate_ring::{NodeUuid, RingEpoch};
 
 use crate::{
-    healing::{care::CareMessage, hints::message::HintMessage, message::TreeMessage},
+    healing::{
+        care::CareMessage, hints::message::HintMessage, message::TreeMessage, reap::ReapMessage,
+    },
     register::{Introduction, Opinion, Trace},
     ring_message::RingMessage,
 };
@@ -129,6 +131,8 @@ pub enum Message {
         key: Bytes,
         /// In the format of `store::format`.
         record: Bytes,
+        /// The sender's write generation when it read or minted the record.
+        generation: u64,
     },
     /// How a replica took a record.
     Replicated {
@@ -159,6 +163,8 @@ pub enum Message {
         /// True if this replica may have lost an earlier state of the key, so that its answer
         /// must not count towards a read quorum.
         suspect: bool,
+        /// The replica's write generation when it read the record.
+        generation: u64,
     },
     /// Send one page of a bucket's keys whose tokens lie in `first..=last`.
     Scan {
@@ -242,6 +248,13 @@ pub enum Message {
         id: RpcId,
         /// Question or answer.
         body: CareMessage,
+    },
+    /// About tombstones that may go.
+    Reap {
+        /// Carried back in the answer; zero where there is none.
+        id: RpcId,
+        /// Question or answer.
+        body: ReapMessage,
     },
     /// About the ring.
     Ring {

@@ -12,6 +12,7 @@ mod healing;
 mod hints;
 mod joining;
 mod moving;
+mod reap;
 mod rebuilding;
 mod recovery;
 mod ring;
@@ -54,8 +55,12 @@ use crate::{
     event::Event,
     forwards::Forwards,
     healing::{
-        Mechanism, anti_entropy::AntiEntropy, governor::Governor, hints::Hints,
+        Mechanism,
+        anti_entropy::AntiEntropy,
+        governor::Governor,
+        hints::Hints,
         inspect::Inspections,
+        reap::{Queue, Reaper, Voter},
     },
     hybrid::Hybrid,
     identity::Identity,
@@ -118,6 +123,8 @@ pub struct Node {
     hints: Hints,
     inquiries: Inquiries,
     inspections: Inspections,
+    reaper: Reaper,
+    voter: Voter,
     desk: Desk,
     standing: Standing,
     rebuild: Rebuild,
@@ -178,6 +185,8 @@ impl Node {
             hybrid: Hybrid::new(),
             governor: Governor::default(),
             behind: Behind::default(),
+            generations: options.stored_ring.generations(),
+            lapsed: Queue::default(),
             next_op: dice.random::<u64>() >> 9,
             rng: dice,
         };
@@ -192,6 +201,8 @@ impl Node {
             healing: Box::new(AntiEntropy::new(&core)),
             hints: Hints::new(now.mono),
             inquiries: Inquiries::default(),
+            reaper: Reaper::new(core.now.mono),
+            voter: Voter::default(),
             core,
             inspections: Inspections::default(),
             desk,
@@ -315,10 +326,11 @@ impl Node {
                 token,
                 key,
                 record,
+                generation,
                 ..
             } => {
                 let address = place_of(token, bucket, key);
-                self.replicate(from, id, &address, &record);
+                self.replicate((from, id), &address, &record, generation);
             }
             Message::Replicated { id, verdict } => {
                 let good = matches!(verdict, Verdict::Durable | Verdict::Stored);
@@ -337,8 +349,18 @@ impl Node {
                 self.core
                     .submit_for(Caller::Peer(from, id), &address, Job::Read);
             }
-            Message::Fetched { id, state, suspect } => {
-                self.answer(from, id, Answer::Fetched { state, suspect });
+            Message::Fetched {
+                id,
+                state,
+                suspect,
+                generation,
+            } => {
+                let answer = Answer::Fetched {
+                    state,
+                    suspect,
+                    generation,
+                };
+                self.answer(from, id, answer);
             }
             Message::Scan { .. } => self.start_scan(from, message),
             Message::Catalogue { id, catalogue } => {
@@ -352,6 +374,7 @@ impl Node {
             Message::Tree { id, body } => self.tree_message(from, id, body),
             Message::Hint { id, body } => self.hint_message(from, id, body),
             Message::Care { id, body } => self.care_message(from, id, body),
+            Message::Reap { id, body } => self.reap_message(from, id, body),
             Message::Members { members, .. } => self.take_members(&members),
             Message::Greet {
                 who, left, heard, ..
@@ -396,7 +419,13 @@ impl Node {
         self.core.send(from, Class::Control, report);
     }
 
-    fn replicate(&mut self, from: NodeId, id: RpcId, address: &Address, record: &Bytes) {
+    fn replicate(
+        &mut self,
+        (from, id): (NodeId, RpcId),
+        address: &Address,
+        record: &Bytes,
+        generation: u64,
+    ) {
         match crate::store::format::decode(address.bucket.0, &address.key, record) {
             Ok(decoded) => {
                 let job = Job::Apply(Merge {
@@ -404,6 +433,7 @@ impl Node {
                     // Whether the sender is sure of its own copy says nothing about ours.
                     bytes: (!decoded.suspect).then(|| record.clone()),
                     heals: None,
+                    generation,
                 });
                 self.core.submit_for(Caller::Peer(from, id), address, job);
             }
@@ -520,6 +550,9 @@ impl Node {
         if self.hints.poll_timeout() <= now.mono {
             self.hand_over();
         }
+        if self.reaper.wakes() <= now.mono {
+            self.reaper.timeout(&mut self.core);
+        }
         if self.ring_wakes() <= now.mono {
             self.ring_timeout();
         }
@@ -540,7 +573,7 @@ impl Node {
         let next = self.next_compare.min(self.core.gossip.poll_timeout());
         let next = next.min(self.healing.poll_timeout());
         let next = next.min(self.hints.poll_timeout());
-        let next = next.min(self.ring_wakes());
+        let next = next.min(self.ring_wakes()).min(self.reaper.wakes());
         Some(
             self.timers
                 .first()
@@ -576,7 +609,7 @@ impl Node {
     fn answer(&mut self, from: NodeId, id: RpcId, answer: Answer) {
         let (key, round) = OpKey::of(id);
         if let Some(running) = self.running.get_mut(&key)
-            && running.operation.generation() == round
+            && running.operation.round() == round
         {
             let flow = running.operation.answer(&mut self.core, from, answer);
             self.settle(key, flow, None);
@@ -687,6 +720,7 @@ impl Node {
                 self.deliver_to_holder((node, id), address, done);
             }
             Caller::Inquiry(number) => self.inquired(number, address, done),
+            Caller::Reap(task) => self.voter.done(&mut self.core, task, address, done),
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
             Caller::Peer(node, id) => {
                 let counts = !matches!(done, Done::Stored { .. });
@@ -694,12 +728,20 @@ impl Node {
                     return self.refuse_stale(node, id);
                 }
                 let message = match done {
-                    Done::Read(held) => crate::replica::fetched(id, &held, &self.core.replica),
+                    Done::Read(held) => {
+                        let generation = self.core.generation(address.token);
+                        crate::replica::fetched(id, &held, &self.core.replica, generation)
+                    }
                     Done::Stored { durable: true } => replicated(id, Verdict::Durable),
                     Done::Stored { durable: false } => replicated(id, Verdict::Stored),
                     Done::Refused(Refusal::Limit(limit)) => {
                         self.core.event(Event::Refused { limit });
                         replicated(id, Verdict::Overloaded(limit.to_owned()))
+                    }
+                    // To be sent again, when the sender has read it again.
+                    Done::Refused(Refusal::OldGeneration) => {
+                        self.core.tell_behind(node, address.token);
+                        replicated(id, Verdict::Overloaded("write_generation".to_owned()))
                     }
                     Done::Refused(refusal) => {
                         if refusal == Refusal::EqualDotsDiffer {
@@ -711,7 +753,7 @@ impl Node {
                         }
                         replicated(id, Verdict::Failed(format!("{refusal:?}")))
                     }
-                    Done::Coordinated { .. } => return,
+                    Done::Coordinated { .. } | Done::Reaping(_) => return,
                 };
                 self.core.send(node, Class::Data, message);
             }

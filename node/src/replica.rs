@@ -20,6 +20,7 @@ mod handover;
 mod hints;
 mod mending;
 mod naming;
+mod reap;
 mod recent;
 mod withdraw;
 
@@ -37,6 +38,7 @@ pub(crate) use self::{
     answer::fetched,
     damage::{Damage, DamageId},
     hints::Sum,
+    reap::Reaping,
 };
 use self::{answer::refusal, damage::Damages, expiry::expire, hints::HintIndex, recent::Recent};
 use crate::{
@@ -125,6 +127,8 @@ pub(crate) enum Caller {
     Receipt(NodeId, RpcId),
     /// Somebody wants to know all hints of a key.
     Inquiry(u64),
+    /// An answer to one who wants to reap.
+    Reap(u64),
     /// A repair that nothing waits for.
     Nobody,
 }
@@ -135,6 +139,8 @@ pub(crate) struct Intent {
     pub(crate) write: VersionWrite,
     /// What a quorum of replicas holds, when the caller has asked one.
     pub(crate) base: Option<Container>,
+    /// The write generation under which they were asked.
+    pub(crate) generation: u64,
     /// Live versions from which a write that replaces none of them is refused.
     pub(crate) siblings_max: usize,
     /// Where the last write wins: the greatest stamp that is believed at present.
@@ -158,9 +164,12 @@ pub(crate) enum Precondition {
 /// Something to do with one key.
 #[derive(Debug)]
 pub(crate) enum Job {
+    /// The durable state.
     Read,
     /// The same, but what is on the disk counts and not what is remembered.
     Look,
+    /// The state in memory, which the next write is made from.
+    Latest,
     Apply(Merge),
     /// The same, and synced however lax this node's durability is: a hint goes for it.
     Settle(Merge),
@@ -172,6 +181,29 @@ pub(crate) enum Job {
     /// Delete the record if it is still this one and nothing is under way with it: it belongs to
     /// others, and they have it. Without bytes: if there is none that can be read.
     Drop(Bytes),
+    /// Put the record where nothing finds it but a person, if it is still this one: it is so old
+    /// that what it says may have been reaped, and nobody takes it in.
+    SetAside(Bytes),
+    /// Do what all owners have agreed on, if the record is still the one they agreed about.
+    Reap(Reaping),
+}
+
+impl Job {
+    /// The write generation of the foreign state that it merges; none if it merges none.
+    pub(crate) const fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Apply(merge) | Self::Settle(merge) => Some(merge.generation),
+            Self::Coordinate(intent) if intent.base.is_some() => Some(intent.generation),
+            Self::Coordinate(_)
+            | Self::Read
+            | Self::Look
+            | Self::Latest
+            | Self::Expire { .. }
+            | Self::Drop(_)
+            | Self::SetAside(_)
+            | Self::Reap(_) => None,
+        }
+    }
 }
 
 /// A state to merge into what is held.
@@ -182,6 +214,8 @@ pub(crate) struct Merge {
     pub(crate) bytes: Option<Bytes>,
     /// Every other replica's state is in it, asked for after this damage was found: that heals it.
     pub(crate) heals: Option<DamageId>,
+    /// The write generation of whoever read or minted it, when it did.
+    pub(crate) generation: u64,
 }
 
 /// Why a job did nothing.
@@ -193,6 +227,8 @@ pub(crate) enum Refusal {
     TooManySiblings(usize),
     PreconditionFailed,
     EqualDotsDiffer,
+    /// What was to be merged was read before something was reaped: read it again.
+    OldGeneration,
     Limit(&'static str),
 }
 
@@ -209,6 +245,8 @@ pub(crate) enum Done {
     Stored {
         durable: bool,
     },
+    /// This record is being reaped. [`Done::Stored`] follows.
+    Reaping(Arc<Stored>),
     Refused(Refusal),
 }
 
@@ -374,7 +412,7 @@ impl Replica {
         caller: Caller,
         job: Job,
     ) {
-        let writes = !matches!(job, Job::Read | Job::Look);
+        let writes = !matches!(job, Job::Read | Job::Look | Job::Latest);
         if writes && limits.store_bytes_max <= self.store_bytes {
             return self.refuse(caller, address, "store_queue_bytes");
         }
@@ -423,8 +461,12 @@ impl Replica {
 
     /// Answers that a limit is met, and does nothing.
     pub(crate) fn refuse(&mut self, caller: Caller, address: Address, limit: &'static str) {
-        let done = Done::Refused(Refusal::Limit(limit));
-        self.done.push_back((caller, address, done));
+        self.refuse_for(caller, address, Refusal::Limit(limit));
+    }
+
+    /// Answers why, and does nothing.
+    pub(crate) fn refuse_for(&mut self, caller: Caller, address: Address, why: Refusal) {
+        self.done.push_back((caller, address, Done::Refused(why)));
     }
 
     /// A read this replica asked for is complete. False if the ticket is not ours.
@@ -582,6 +624,11 @@ impl Replica {
                     self.done.push_back((caller, address.clone(), done));
                     Waits::No
                 }
+                Job::Latest => {
+                    let done = Done::Read(entry.latest.clone());
+                    self.done.push_back((caller, address.clone(), done));
+                    Waits::No
+                }
                 Job::Apply(merge) => self.apply(&mut entry, &address, caller, merge),
                 Job::Settle(merge) => {
                     let waits = self.apply(&mut entry, &address, caller, merge);
@@ -593,6 +640,16 @@ impl Replica {
                 Job::Drop(record) => {
                     let idle = !changed && entry.writes.is_empty();
                     self.drop_record(tickets, &mut entry, &address, caller, (idle, &record));
+                    Waits::No
+                }
+                Job::SetAside(record) => {
+                    let idle = !changed && entry.writes.is_empty();
+                    self.set_aside(tickets, &mut entry, &address, caller, (idle, &record));
+                    Waits::No
+                }
+                Job::Reap(agreed) => {
+                    let idle = !changed && entry.writes.is_empty();
+                    self.reap(tickets, &mut entry, &address, caller, (idle, agreed));
                     Waits::No
                 }
             };

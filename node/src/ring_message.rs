@@ -47,6 +47,8 @@ pub struct Item {
     pub key: Bytes,
     /// In the format of `store::format`.
     pub record: Bytes,
+    /// The sender's write generation when it began to read it.
+    pub generation: u64,
 }
 
 /// A message about the ring.

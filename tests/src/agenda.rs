@@ -35,6 +35,11 @@ impl<E> Agenda<E> {
         self.order.push(Reverse((at, self.planned, slot)));
     }
 
+    /// All that is planned, in no order.
+    pub fn events(&self) -> impl Iterator<Item = &E> {
+        self.events.iter().flatten()
+    }
+
     /// When the next event is.
     #[must_use]
     pub fn next_at(&self) -> Option<u64> {

@@ -288,12 +288,15 @@ impl World {
                 .filter_map(|(_, version)| self.history.find_number(version.op.id));
             live.insert(key, found.collect());
         }
-        let all: Vec<OpIndex> = live.values().flatten().copied().collect();
+        let live_ops = live.values().flatten();
+        let all: Vec<OpIndex> = live_ops.chain(&self.reaped_ops).copied().collect();
         if self.options.lww {
             let held = |key| {
                 let owner = self.layout.owners[place(key)][0];
+                let latest = self.session.latest.as_ref();
                 self.record(owner, key)
                     .and_then(|record| record.container.stamp())
+                    .max(latest.and_then(|latest| latest.forgotten(key)))
             };
             latest::at_the_end(&self.history, held, self.now)?;
         } else {
@@ -322,6 +325,8 @@ impl World {
                 self.processes.iter().map(|p| p.disk.slow_commits()).sum(),
             ),
             ("ring_changes", self.rings.changes()),
+            ("reaped", self.reaped.get(&true).copied().unwrap_or(0)),
+            ("compacted", self.reaped.get(&false).copied().unwrap_or(0)),
         ] {
             faults.insert(name, count);
         }

@@ -3,6 +3,8 @@
 //! An answer is judged at the moment a node gives it, whether or not it ever reaches its client:
 //! what a node has said, it has to stand by.
 
+mod reap;
+
 use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
@@ -104,7 +106,18 @@ impl World {
                 self.kept.note(event);
                 false
             }
+            NodeEvent::Reaped {
+                key,
+                generation,
+                gone,
+                state,
+                ..
+            } => {
+                self.judge_reaped(node, key, *generation, *gone, state);
+                false
+            }
             NodeEvent::RingChanged { .. }
+            | NodeEvent::ReapBlocked { .. }
             | NodeEvent::RingForced { .. }
             | NodeEvent::Scrubbed { .. }
             | NodeEvent::Fenced { .. }
@@ -353,7 +366,8 @@ impl World {
     ) -> bool {
         let key = self.history.op(index).key;
         let Some(bytes) = self.bytes(node, key) else {
-            return false;
+            // All owners had it, and it is gone with what it left.
+            return self.reaped_ops.contains(&index);
         };
         if last.as_ref().is_none_or(|(known, _)| *known != bytes) {
             *last = self.decode(key, &bytes).map(|record| (bytes, record));

@@ -367,7 +367,33 @@ impl Options {
         options.lww = rng.chance(120_000);
         options.workload.mortal = *rng.pick(&[0, 0, 0, 20_000, 300_000]);
         options.workload.ttl_max_ms = *rng.pick(&[10, 1_000, 10_000]);
-        options
+        options.with_reaping()
+    }
+
+    /// In most runs tombstones are reaped: in some as soon as no client can repeat an operation any
+    /// more, in others at once, and nobody repeats anything.
+    fn with_reaping(mut self) -> Self {
+        let mut rng = Rng::new(self.seed, 0x0906);
+        let kind = rng.below(10);
+        if kind < 3 {
+            return self;
+        }
+        let work = &mut self.workload;
+        work.deletes = *rng.pick(&[50_000, 300_000, 500_000]);
+        if kind < 6 {
+            let longest = Duration::from_nanos(self.nemesis.lasts_max);
+            self.limits.tombstone_age = work.timeout * 6 + longest + Duration::from_secs(2);
+            return self;
+        }
+        self.limits.tombstone_age = Duration::from_millis(*rng.pick(&[0, 50, 300, 1_000]));
+        self.limits.closed_epochs_min = *rng.pick(&[1, 1, 4, 16]);
+        work.retry = 0;
+        work.needless_retry = 0;
+        work.impatient = 0;
+        work.reuse = 0;
+        self.trees.audit_pause = Duration::from_millis(*rng.pick(&[100, 300, 1_000]));
+        work.keys = work.keys.min(work.hot_keys + 30);
+        self
     }
 
     /// Clients bring along what they have seen and take requests back; operators drain nodes.

@@ -102,6 +102,7 @@ pub fn fingerprint(message: &Message) -> u64 {
             let weight = body.weight() as u64;
             name(28, *id, &weight.to_le_bytes())
         }
+        Message::Reap { id, body } => name(29, *id, format!("{body:?}").as_bytes()),
         Message::Members { id, members } => name(26, *id, members),
         Message::Greet { id, who, .. } => name(27, *id, &who.lives.newest().1.to_le_bytes()),
         Message::Greeted { id, mark, .. } => name(28, *id, &mark.to_le_bytes()),

@@ -27,7 +27,7 @@ use crate::{
     care::Drains,
     clock::Clock,
     disk::Disk,
-    history::{History, Seen},
+    history::{History, OpIndex, Seen},
     kept::Counts,
     layout::Layout,
     nemesis::{Fault, Nemesis},
@@ -142,6 +142,12 @@ pub struct World {
     pub rotted: BTreeSet<(usize, u32)>,
     /// Keys that were ever deleted.
     pub deleted: BTreeSet<u32>,
+    /// Records reaped (true) and clocks compacted (false).
+    pub reaped: BTreeMap<bool, u64>,
+    /// Deletes that all owners agreed to forget.
+    pub reaped_ops: BTreeSet<OpIndex>,
+    /// Reaps for which messages on their way have been looked through.
+    pub judged_reaps: BTreeSet<(u32, u64, bool)>,
     /// Whether faults are on.
     pub faulty: bool,
     /// Deaths of processes.
@@ -216,6 +222,9 @@ impl World {
             broken: None,
             rotted: BTreeSet::new(),
             deleted: BTreeSet::new(),
+            reaped: BTreeMap::new(),
+            reaped_ops: BTreeSet::new(),
+            judged_reaps: BTreeSet::new(),
             faulty: true,
             deaths: 0,
             refusals: 0,

@@ -1,7 +1,7 @@
 //! Version vectors: per actor, the greatest counter seen.
 //!
-//! A sorted vector, since nearly every key has one to four actors. A clock never shrinks: an
-//! entry that is dropped resurrects what it covered.
+//! A sorted vector, since nearly every key has one to four actors. A clock never shrinks by itself:
+//! an entry that is dropped resurrects what it covered, unless all agree (see `healing::reap`).
 
 use std::cmp::Ordering;
 
@@ -127,6 +127,20 @@ impl Clock {
                 *n = dot.n.max(*n);
             }
             Err(index) => self.entries.insert(index, (dot.actor, dot.n)),
+        }
+    }
+
+    /// Entries of closed epochs: of each node all but the newest.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = Actor> + '_ {
+        let pairs = self.entries.windows(2);
+        pairs.filter_map(|pair| (pair[0].0.uuid == pair[1].0.uuid).then_some(pair[0].0))
+    }
+
+    /// The same without these entries, which must be in order.
+    pub(crate) fn without(&self, actors: &[Actor]) -> Self {
+        let kept = |(actor, _): &&(Actor, u64)| actors.binary_search(actor).is_err();
+        Self {
+            entries: self.entries.iter().filter(kept).copied().collect(),
         }
     }
 

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use super::{
     clock::Clock,
     context::Context,
-    dot::{Dot, OpId},
+    dot::{Actor, Dot, OpId},
     stamp::Stamp,
 };
 
@@ -262,6 +262,45 @@ impl Container {
         let values = self.siblings.iter().map(|(_, sibling)| sibling);
         let mortal = values.filter(|sibling| sibling.value.is_some());
         mortal.filter_map(|sibling| sibling.expires_at_ms).min()
+    }
+
+    /// Entries of the clock that all owners of the key could agree to drop: of closed epochs, and no
+    /// live version bears one. What such an entry covers is live nowhere, if they all hold this
+    /// state and nothing older can reach them any more.
+    #[must_use]
+    pub fn closed_epochs(&self) -> Vec<Actor> {
+        let live = |actor: &Actor| self.siblings.iter().any(|(dot, _)| dot.actor == *actor);
+        let closed = self.clock.closed();
+        closed.filter(|actor| !live(actor)).collect()
+    }
+
+    /// The same state without what [`closed_epochs`](Self::closed_epochs) lists.
+    #[must_use]
+    pub fn compacted(&self) -> Self {
+        Self {
+            clock: self.clock.without(&self.closed_epochs()),
+            ..self.clone()
+        }
+    }
+
+    /// When it was last written or an operation on it last of use, or its last value expired: unix
+    /// milliseconds.
+    #[must_use]
+    pub fn touched_at_ms(&self) -> u64 {
+        let written = self.siblings.iter().map(|(_, sibling)| {
+            let expires = sibling.expires_at_ms.unwrap_or(0);
+            sibling.written_at_ms.max(expires)
+        });
+        let recent = self.recent.iter().map(|known| known.at_ms);
+        written.chain(recent).max().unwrap_or(0)
+    }
+
+    /// True if there are versions, and all are what deletes leave, or values that expired and are
+    /// removed.
+    #[must_use]
+    pub fn is_all_tombstones(&self) -> bool {
+        let gone = |(_, sibling): &(Dot, Sibling)| sibling.value.is_none();
+        !self.siblings.is_empty() && self.siblings.iter().all(gone)
     }
 
     /// Turns every value whose time was over at that time into what a delete leaves. True if there

@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 enum Step {
     Reading,
-    /// Those that have not given a receipt.
-    Sent(Arc<Stored>, BTreeSet<NodeId>),
+    /// The hint, those that have not given a receipt, and the write generation it was read under.
+    Sent(Arc<Stored>, BTreeSet<NodeId>, u64),
     Deleting(Outcome),
 }
 
@@ -73,7 +73,8 @@ impl HandOp {
                 if to.is_empty() {
                     return self.end(core, Outcome::Changed);
                 }
-                self.step = Step::Sent(stored, to.into_iter().collect());
+                let generation = core.generation(self.address.token);
+                self.step = Step::Sent(stored, to.into_iter().collect(), generation);
                 self.send(core);
                 self.wait()
             }
@@ -95,7 +96,7 @@ impl HandOp {
     }
 
     fn send(&mut self, core: &mut Core) {
-        let Step::Sent(stored, silent) = &self.step else {
+        let Step::Sent(stored, silent, generation) = &self.step else {
             return;
         };
         for node in silent {
@@ -103,6 +104,7 @@ impl HandOp {
                 epoch: core.ring.epoch(),
                 place: Place::from(&self.address),
                 record: stored.bytes.clone(),
+                generation: *generation,
             };
             let id = RpcId(self.key.0);
             core.send(*node, Class::Bulk, Message::Hint { id, body });
@@ -126,7 +128,7 @@ impl HandOp {
         else {
             return self.wait();
         };
-        let Step::Sent(stored, silent) = &mut self.step else {
+        let Step::Sent(stored, silent, _) = &mut self.step else {
             return self.wait();
         };
         let refused = match verdict {
@@ -168,7 +170,7 @@ impl HandOp {
 
     pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
         let now = core.now.mono;
-        if let Step::Sent(_, silent) = &self.step {
+        if let Step::Sent(_, silent, _) = &self.step {
             if self.deadline <= now {
                 let node = silent.first().copied().unwrap_or(self.owner);
                 return self.end(core, Outcome::Silent(node));

@@ -45,6 +45,7 @@ pub(crate) enum Answer {
     Fetched {
         state: ReplicaState,
         suspect: bool,
+        generation: u64,
     },
     Replicated(Verdict),
     Forwarded(Box<Response>),
@@ -233,9 +234,9 @@ impl Operation {
     }
 
     /// Of which of its questions answers still count.
-    pub(crate) const fn generation(&self) -> u8 {
+    pub(crate) const fn round(&self) -> u8 {
         match self {
-            Self::Write(op) => op.generation(),
+            Self::Write(op) => op.round(),
             Self::Read(_)
             | Self::Forward(_)
             | Self::Scan(_)
@@ -250,6 +251,28 @@ impl Operation {
             | Self::Hand(_)
             | Self::Care(_)
             | Self::Verify(_) => 0,
+        }
+    }
+
+    /// The write generation of a slot has risen: what was read before is read again.
+    pub(crate) fn refresh(&mut self, core: &mut Core, slot: u8) -> Flow {
+        match self {
+            Self::Write(op) => op.refresh(core, slot),
+            Self::Read(op) => op.refresh(core, slot),
+            // Each record bears its own, and is read anew when it is refused; the others carry none.
+            Self::Pull(_)
+            | Self::Push(_)
+            | Self::Hand(_)
+            | Self::Hints(_)
+            | Self::Care(_)
+            | Self::Verify(_)
+            | Self::Forward(_)
+            | Self::Scan(_)
+            | Self::Explain(_)
+            | Self::Status(_)
+            | Self::Healing(_)
+            | Self::Catalogue(_)
+            | Self::Stage(_) => self.wait(),
         }
     }
 

@@ -168,6 +168,7 @@ impl PullOp {
             incoming: decoded.container,
             bytes: (!decoded.suspect).then_some(item.record),
             heals: None,
+            generation: item.generation,
         });
         self.outstanding += 1;
         core.submit_for(Caller::Op(self.key), &address, job);
@@ -178,7 +179,8 @@ impl PullOp {
             Notice::Local(Done::Stored { .. }) => {}
             // What cannot be merged has been reported; asking again would not help.
             Notice::Local(Done::Refused(refusal)) => {
-                self.refused |= matches!(refusal, Refusal::Limit(_));
+                let again = matches!(refusal, Refusal::Limit(_) | Refusal::OldGeneration);
+                self.refused |= again;
             }
             Notice::Local(_) | Notice::Read(_) | Notice::Repaired(_) => return self.wait(),
         }

@@ -25,6 +25,8 @@ pub(crate) struct PushOp {
     key: OpKey,
     address: Address,
     record: Bytes,
+    /// The write generation under which it was read.
+    generation: u64,
     silent: BTreeSet<NodeId>,
     dropping: bool,
     again: Instant,
@@ -38,12 +40,13 @@ impl PushOp {
         key: OpKey,
         address: Address,
         owners: Vec<NodeId>,
-        record: Bytes,
+        (record, generation): (Bytes, u64),
     ) -> Self {
         let mut op = Self {
             key,
             address,
             record,
+            generation,
             silent: owners.into_iter().collect(),
             dropping: false,
             again: core.now.mono,
@@ -56,7 +59,8 @@ impl PushOp {
 
     fn send(&mut self, core: &mut Core) {
         for node in &self.silent {
-            let message = core.replicate(&self.address, RpcId(self.key.0), &self.record);
+            let id = RpcId(self.key.0);
+            let message = core.replicate(&self.address, id, &self.record, self.generation);
             core.send(*node, Class::Bulk, message);
         }
         self.again = core.now.mono + self.wait;

@@ -22,7 +22,7 @@ use crate::{
     causality::{Clock, Container},
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
-    healing::{hints::message::HintMessage, message::Place},
+    healing::{hints::message::HintMessage, message::Place, reap::slot_of},
     message::{Class, Message, ReplicaState, RpcId},
     replica::{Address, Caller, DamageId, Done, Held, Job, Merge, OpKey, Stored},
     store::format::{self, Record},
@@ -119,6 +119,8 @@ pub(crate) struct ReadOp {
     own_suspect: bool,
     /// What is known to be wrong with our own record since before the others were asked.
     damage: Option<DamageId>,
+    /// This node's write generation when the first replica was asked.
+    generation: u64,
 }
 
 impl ReadOp {
@@ -200,6 +202,7 @@ impl ReadOp {
         deadline: Instant,
     ) -> Result<Self, Vec<NodeId>> {
         let (address, replicas) = place;
+        let generation = core.generation(address.token);
         let mut op = Self {
             key,
             reader,
@@ -214,6 +217,7 @@ impl ReadOp {
             deadline,
             own_suspect: false,
             damage: None,
+            generation,
         };
         op.damage = core.replica.damage(&op.address);
         op.own_suspect = op.is_recovery();
@@ -341,7 +345,9 @@ impl ReadOp {
             Notice::Local(Done::Refused(_)) => self.failed(core, core.me),
             Notice::Local(Done::Stored { .. }) => self.repaired(core, core.me),
             Notice::Repaired(node) => self.repaired(core, node),
-            Notice::Local(Done::Coordinated { .. }) | Notice::Read(_) => self.wait(),
+            Notice::Local(Done::Coordinated { .. } | Done::Reaping(_)) | Notice::Read(_) => {
+                self.wait()
+            }
         }
     }
 
@@ -350,7 +356,14 @@ impl ReadOp {
             return self.wait();
         };
         let (state, suspect) = match answer {
-            Answer::Fetched { state, suspect } => (state, suspect),
+            Answer::Fetched { generation, .. }
+                if generation < core.generation(self.address.token) =>
+            {
+                // As good as none: it may be what has been reaped since.
+                core.tell_behind(from, self.address.token);
+                return self.wait();
+            }
+            Answer::Fetched { state, suspect, .. } => (state, suspect),
             Answer::Stale => {
                 self.ask(core, from);
                 return self.wait();
@@ -384,12 +397,21 @@ impl ReadOp {
     /// Somebody who may stand in says what it keeps of the key.
     fn answer_of_stand_in(&mut self, core: &mut Core, from: NodeId, message: Message) -> Flow {
         let Message::Hint {
-            body: HintMessage::Held { complete, hints },
+            body:
+                HintMessage::Held {
+                    complete,
+                    hints,
+                    generation,
+                },
             ..
         } = message
         else {
             return self.wait();
         };
+        if generation < core.generation(self.address.token) {
+            core.tell_behind(from, self.address.token);
+            return self.wait();
+        }
         let mut merged = Container::new();
         for (_, bytes) in &hints {
             let decoded = format::decode(self.address.bucket.0, &self.address.key, bytes);
@@ -629,8 +651,7 @@ impl ReadOp {
             core.repair(
                 &self.address,
                 node,
-                merged,
-                bytes,
+                (merged, bytes, self.generation),
                 blocking.then_some(self.key),
             );
             return;
@@ -639,6 +660,7 @@ impl ReadOp {
             incoming: merged.clone(),
             bytes: Some(bytes.clone()),
             heals: self.damage.filter(|_| healing),
+            generation: self.generation,
         });
         core.event(Event::ReadRepair {
             replica: node,
@@ -669,6 +691,20 @@ impl ReadOp {
             return self.wait();
         }
         self.replicas = replicas;
+        self.restart(core)
+    }
+
+    /// Begins again, if it is about a key of that slot: its write generation has risen.
+    pub(crate) fn refresh(&mut self, core: &mut Core, slot: u8) -> Flow {
+        if slot_of(self.address.token) == slot {
+            self.restart(core)
+        } else {
+            self.wait()
+        }
+    }
+
+    fn restart(&mut self, core: &mut Core) -> Flow {
+        self.generation = core.generation(self.address.token);
         self.asked.clear();
         self.phase = Phase::Gathering;
         self.own_suspect = self.is_recovery();
@@ -770,7 +806,7 @@ impl ReadOp {
             Reader::Recovery => {}
             Reader::Inner(parent) => {
                 let outcome = match result {
-                    Ok(container) => ReadOutcome::Quorum(container.clone()),
+                    Ok(container) => ReadOutcome::Quorum(container.clone(), self.generation),
                     Err(error) => ReadOutcome::Failed(error),
                 };
                 core.notices.push_back((*parent, Notice::Read(outcome)));

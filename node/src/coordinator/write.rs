@@ -30,9 +30,10 @@ use crate::{
     causality::{Container, Context, Dot, OpId, Sibling, Write as VersionWrite},
     core::{Core, Notice, Origin, ReadOutcome},
     event::Event,
+    healing::reap::slot_of,
     hybrid,
     message::{Class, Verdict},
-    replica::{Address, Done, Intent, Job, OpKey, Precondition, Refusal, Stored},
+    replica::{Address, Done, Held, Intent, Job, OpKey, Precondition, Refusal, Stored},
 };
 
 /// A write that has passed every check.
@@ -81,6 +82,8 @@ enum Phase {
     Replicating {
         dot: Option<Dot>,
         stored: Arc<Stored>,
+        /// What is sent: the state with the write in it, and the write generation it is of.
+        sent: (Bytes, u64),
     },
 }
 
@@ -108,7 +111,7 @@ pub(crate) struct WriteOp {
     /// Of them, those who have it on disk.
     hinted: BTreeSet<NodeId>,
     /// Rises with the ring: answers to what was asked under an older one do not count.
-    generation: u8,
+    round: u8,
 }
 
 impl WriteOp {
@@ -136,12 +139,12 @@ impl WriteOp {
             durable: BTreeSet::new(),
             stand_ins: stand_ins.into_iter().collect(),
             hinted: BTreeSet::new(),
-            generation: 0,
+            round: 0,
         };
         if op.plan.retry || op.plan.precondition != Precondition::None {
             spawn.extend(op.ask(core));
         } else {
-            op.mint(core, None);
+            op.mint(core, None, 0);
         }
         Some(op)
     }
@@ -172,7 +175,7 @@ impl WriteOp {
         Some((read, Operation::Read(Box::new(op))))
     }
 
-    fn mint(&mut self, core: &mut Core, base: Option<Container>) {
+    fn mint(&mut self, core: &mut Core, base: Option<Container>, generation: u64) {
         self.phase = Phase::Minting;
         let lww = self.plan.bucket.is_lww();
         let stamp = match lww.then(|| core.stamp()).transpose() {
@@ -196,6 +199,7 @@ impl WriteOp {
         let intent = Intent {
             write,
             base,
+            generation,
             siblings_max: plan.bucket.info.siblings_max as usize,
             stamp_max: lww.then(|| core.hybrid.stamp_max(core.now)),
             disk_low: core.disk_low,
@@ -226,8 +230,8 @@ impl WriteOp {
         spawn: &mut Vec<(OpKey, Operation)>,
     ) -> Flow {
         match notice {
-            Notice::Read(ReadOutcome::Quorum(container)) => {
-                self.mint(core, Some(container));
+            Notice::Read(ReadOutcome::Quorum(container, generation)) => {
+                self.mint(core, Some(container), generation);
                 self.wait()
             }
             Notice::Read(ReadOutcome::Failed(error)) => self.fail(core, error),
@@ -243,7 +247,11 @@ impl WriteOp {
                     });
                 }
                 self.warn(core, &stored.record.container);
-                self.phase = Phase::Replicating { dot, stored };
+                let sent = (
+                    stored.bytes.clone(),
+                    core.generation(self.plan.address.token),
+                );
+                self.phase = Phase::Replicating { dot, stored, sent };
                 self.replicate(core);
                 self.wait()
             }
@@ -252,13 +260,10 @@ impl WriteOp {
                 self.check(core)
             }
             Notice::Local(Done::Refused(Refusal::Unreadable)) if !self.asked => {
-                let Some(read) = self.ask(core) else {
-                    let error = core.unavailable("w", self.plan.w, &self.plan.replicas);
-                    return self.fail(core, error);
-                };
-                spawn.push(read);
-                self.wait()
+                self.ask_first(core, spawn)
             }
+            // Something was reaped while the others were asked.
+            Notice::Local(Done::Refused(Refusal::OldGeneration)) => self.ask_first(core, spawn),
             Notice::Local(Done::Refused(refusal)) => {
                 if matches!(self.phase, Phase::Replicating { .. }) {
                     // The local disk refused after the state had been sent.
@@ -267,8 +272,46 @@ impl WriteOp {
                 let error = self.refused(&refusal);
                 self.fail(core, error)
             }
-            Notice::Local(Done::Read(_)) | Notice::Repaired(_) => self.wait(),
+            Notice::Local(Done::Read(held)) => self.refreshed(core, &held),
+            Notice::Local(Done::Reaping(_)) | Notice::Repaired(_) => self.wait(),
         }
+    }
+
+    fn ask_first(&mut self, core: &mut Core, spawn: &mut Vec<(OpKey, Operation)>) -> Flow {
+        let Some(read) = self.ask(core) else {
+            let error = core.unavailable("w", self.plan.w, &self.plan.replicas);
+            return self.fail(core, error);
+        };
+        spawn.push(read);
+        self.wait()
+    }
+
+    /// The write generation of a slot has risen: what was minted before may be refused.
+    pub(crate) fn refresh(&mut self, core: &mut Core, slot: u8) -> Flow {
+        let sends = matches!(self.phase, Phase::Replicating { .. });
+        if sends && slot_of(self.plan.address.token) == slot {
+            core.submit(self.key, &self.minted_at(), Job::Latest);
+        }
+        self.wait()
+    }
+
+    /// This node's state now, with the write in it. If it is gone, it was reaped with the write, and
+    /// nothing is sent any more.
+    fn refreshed(&mut self, core: &mut Core, held: &Held) -> Flow {
+        let generation = core.generation(self.plan.address.token);
+        if let (Phase::Replicating { dot, sent, .. }, Held::Present(latest)) =
+            (&mut self.phase, held)
+        {
+            let clock = latest.record.container.clock();
+            if dot.is_none_or(|dot| clock.covers(dot)) {
+                *sent = (latest.bytes.clone(), generation);
+                let waiting: Vec<NodeId> = self.waiting.keys().copied().collect();
+                for node in waiting {
+                    self.send(core, node);
+                }
+            }
+        }
+        self.wait()
     }
 
     fn warn(&self, core: &mut Core, container: &Container) {
@@ -338,7 +381,7 @@ impl WriteOp {
         };
         self.stored.retain(has);
         self.forget_stand_ins(&holders);
-        self.generation = self.generation.wrapping_add(1);
+        self.round = self.round.wrapping_add(1);
         if matches!(self.phase, Phase::Replicating { .. }) {
             self.waiting.clear();
             self.replicate(core);
@@ -346,18 +389,19 @@ impl WriteOp {
         self.check(core)
     }
 
-    pub(crate) const fn generation(&self) -> u8 {
-        self.generation
+    pub(crate) const fn round(&self) -> u8 {
+        self.round
     }
 
     fn send(&self, core: &mut Core, node: NodeId) {
-        let Phase::Replicating { stored, .. } = &self.phase else {
+        let Phase::Replicating { sent, .. } = &self.phase else {
             return;
         };
-        let (id, address) = (self.key.rpc(self.generation), &self.plan.address);
+        let ((bytes, generation), address) = (sent, &self.plan.address);
+        let id = self.key.rpc(self.round);
         let message = match self.stand_ins.get(&node) {
-            None => core.replicate(address, id, &stored.bytes),
-            Some(owner) => standby::keep(core, address, id, *owner, &stored.bytes),
+            None => core.replicate(address, id, bytes, *generation),
+            Some(owner) => standby::keep(core, address, id, *owner, (bytes, *generation)),
         };
         core.send(node, Class::Data, message);
     }
@@ -420,7 +464,7 @@ impl WriteOp {
     }
 
     fn check(&mut self, core: &mut Core) -> Flow {
-        let Phase::Replicating { dot, stored } = &self.phase else {
+        let Phase::Replicating { dot, stored, .. } = &self.phase else {
             return self.wait();
         };
         let (held, primaries) = self.counted();
@@ -557,7 +601,7 @@ impl WriteOp {
                 ErrorCode::Conflict,
                 format!("the precondition does not hold for key {key}; nothing was applied"),
             ),
-            Refusal::Unreadable => (
+            Refusal::Unreadable | Refusal::OldGeneration => (
                 ErrorCode::Unavailable,
                 format!("the coordinator's copy of key {key} is damaged and not repaired yet"),
             ),

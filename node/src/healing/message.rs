@@ -155,13 +155,13 @@ pub enum TreeMessage {
     },
     /// Records, perhaps fewer than were asked for.
     Pulled {
-        /// What is there.
-        records: Vec<(Place, ReplicaState)>,
+        /// What is there, and the sender's write generation when it read it.
+        records: Vec<(Place, ReplicaState, u64)>,
     },
     /// Merge these records and say when they are stored.
     Push {
-        /// Which.
-        records: Vec<(Place, Bytes)>,
+        /// Which, and the sender's write generation when it read them.
+        records: Vec<(Place, Bytes, u64)>,
     },
     /// They have been merged and stored.
     Pushed {
@@ -209,7 +209,7 @@ impl TreeMessage {
             }
             Self::Pull { places } => places.iter().map(place).sum(),
             Self::Pulled { records } => {
-                let records = records.iter().map(|(at, state)| match state {
+                let records = records.iter().map(|(at, state, _)| match state {
                     ReplicaState::Present(bytes) => place(at) + 8 + bytes.len(),
                     ReplicaState::Absent | ReplicaState::Unreadable => place(at) + 4,
                 });
@@ -218,7 +218,7 @@ impl TreeMessage {
             Self::Push { records } => {
                 let records = records
                     .iter()
-                    .map(|(at, bytes)| place(at) + 5 + bytes.len());
+                    .map(|(at, bytes, _)| place(at) + 5 + bytes.len());
                 records.sum()
             }
             Self::Pushed { .. } | Self::AskRoots { .. } => 8,

@@ -16,6 +16,7 @@ pub mod hints;
 pub(crate) mod inspect;
 pub mod merkle;
 pub mod message;
+pub mod reap;
 pub(crate) mod scrub;
 
 use std::fmt;

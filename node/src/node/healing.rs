@@ -40,6 +40,12 @@ impl Node {
         self.core.governor.spent().to_vec()
     }
 
+    /// (tombstones held at the last whole scan, keys that wait to be reaped).
+    #[must_use]
+    pub const fn tombstones(&self) -> (u64, usize) {
+        (self.core.lapsed.tombstones(), self.core.lapsed.waiting())
+    }
+
     /// True if this node's tree covers everything it stores.
     #[must_use]
     pub fn is_tree_ready(&self) -> bool {

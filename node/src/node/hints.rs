@@ -32,6 +32,7 @@ struct Inquiry {
     bytes: usize,
     complete: bool,
     hints: Vec<(NodeId, bytes::Bytes)>,
+    generation: u64,
 }
 
 /// The inquiries in progress.
@@ -55,10 +56,19 @@ impl Node {
                 place,
                 owner,
                 record,
+                generation,
                 ..
-            } => self.keep(from, id, &Address::from(&place).hint(owner), &record),
-            HintMessage::Hand { place, record, .. } => {
-                self.take_hint(from, id, &Address::from(&place), &record);
+            } => {
+                let address = Address::from(&place).hint(owner);
+                self.keep((from, id), &address, &record, generation);
+            }
+            HintMessage::Hand {
+                place,
+                record,
+                generation,
+                ..
+            } => {
+                self.take_hint((from, id), &Address::from(&place), &record, generation);
             }
             HintMessage::Ask { place } => self.inquire(from, id, &place),
             HintMessage::Count => {
@@ -77,7 +87,13 @@ impl Node {
     }
 
     /// Somebody has us stand in for a replica that is down.
-    fn keep(&mut self, from: NodeId, id: RpcId, address: &Address, record: &bytes::Bytes) {
+    fn keep(
+        &mut self,
+        (from, id): (NodeId, RpcId),
+        address: &Address,
+        record: &bytes::Bytes,
+        generation: u64,
+    ) {
         let refused = match format::decode(address.bucket.0, &address.key, record) {
             Err(_) => {
                 self.core.event(Event::DamagedMessage { from });
@@ -96,6 +112,7 @@ impl Node {
                     incoming: decoded.container,
                     bytes: (!decoded.suspect).then(|| record.clone()),
                     heals: None,
+                    generation,
                 });
                 self.core.submit_for(Caller::Peer(from, id), address, job);
                 return;
@@ -107,7 +124,13 @@ impl Node {
     }
 
     /// Somebody hands us what was kept for us.
-    fn take_hint(&mut self, from: NodeId, id: RpcId, address: &Address, record: &bytes::Bytes) {
+    fn take_hint(
+        &mut self,
+        (from, id): (NodeId, RpcId),
+        address: &Address,
+        record: &bytes::Bytes,
+        generation: u64,
+    ) {
         let verdict = match format::decode(address.bucket.0, &address.key, record) {
             Err(_) => {
                 self.core.event(Event::DamagedMessage { from });
@@ -121,6 +144,7 @@ impl Node {
                     incoming: decoded.container,
                     bytes: (!decoded.suspect).then(|| record.clone()),
                     heals: None,
+                    generation,
                 });
                 self.core.submit_for(Caller::Holder(from, id), address, job);
                 return;
@@ -160,6 +184,11 @@ impl Node {
             Done::Read(Held::Absent | Held::Unreadable) => {
                 Verdict::Failed("the record cannot be read back".to_owned())
             }
+            Done::Refused(Refusal::OldGeneration) => {
+                // To be read again and handed over then.
+                self.core.tell_behind(node, address.token);
+                Verdict::Overloaded("write_generation".to_owned())
+            }
             Done::Refused(Refusal::Limit(limit)) => {
                 self.core.event(Event::Refused { limit });
                 Verdict::Overloaded(limit.to_owned())
@@ -174,7 +203,7 @@ impl Node {
                 }
                 Verdict::Failed(format!("{refusal:?}"))
             }
-            Done::Coordinated { .. } => return,
+            Done::Coordinated { .. } | Done::Reaping(_) => return,
         };
         self.receipt(node, id, verdict, None);
     }
@@ -191,6 +220,7 @@ impl Node {
             bytes: 0,
             complete: index.is_complete() && !crowded,
             hints: Vec::new(),
+            generation: self.core.generation(address.token),
         };
         if owners.is_empty() || crowded {
             return self.inform(inquiry);
@@ -233,6 +263,7 @@ impl Node {
         let body = HintMessage::Held {
             complete: inquiry.complete,
             hints: inquiry.hints,
+            generation: inquiry.generation,
         };
         let id = inquiry.id;
         self.core

@@ -27,6 +27,7 @@ use crate::{
         pull::{PullOp, Range},
         push::PushOp,
     },
+    healing::reap::{Generations, slot_of},
     identity::Identity,
     message::{BucketId, RpcId},
     replica::{Address, Caller, Job, OpKey},
@@ -63,12 +64,16 @@ struct Serving {
     to: NodeId,
     id: RpcId,
     after: Bytes,
+    /// When it was asked for.
+    generations: Generations,
 }
 
 #[derive(Debug)]
 struct Sweep {
     /// The page that is being read.
     ticket: Option<Ticket>,
+    /// When it was asked for.
+    generations: Generations,
     /// Where the next page begins; none at the end.
     next: Option<Bytes>,
     found: usize,
@@ -428,11 +433,13 @@ impl Node {
             .checked_add(1)
             .map_or_else(Bytes::new, |end| format::object_key(end, 0, b""));
         let ticket = self.scan_objects(start, end);
-        let to = from;
-        self.desk
-            .moves
-            .serving
-            .insert(ticket, Serving { to, id, after });
+        let serving = Serving {
+            to: from,
+            id,
+            after,
+            generations: self.core.generations.clone(),
+        };
+        self.desk.moves.serving.insert(ticket, serving);
     }
 
     fn scan_objects(&mut self, start: Bytes, end: Bytes) -> Ticket {
@@ -474,7 +481,12 @@ impl Node {
         page: Result<Vec<(Bytes, Bytes)>, Unreadable>,
         more: bool,
     ) {
-        let Serving { to, id, after } = serving;
+        let Serving {
+            to,
+            id,
+            after,
+            generations,
+        } = serving;
         let mut items = Vec::new();
         let (mut next, mut error) = (Bytes::new(), None);
         match page {
@@ -484,7 +496,7 @@ impl Node {
                     next = successor(key);
                 }
                 for (store_key, record) in page {
-                    items.extend(self.readable(&store_key, record));
+                    items.extend(self.readable(&store_key, record, &generations));
                 }
             }
         }
@@ -500,7 +512,12 @@ impl Node {
 
     /// The record, unless it is damaged: then the other replicas are asked for it, and the new
     /// owner gets it from them too.
-    fn readable(&mut self, store_key: &Bytes, record: Bytes) -> Option<Item> {
+    fn readable(
+        &mut self,
+        store_key: &Bytes,
+        record: Bytes,
+        generations: &Generations,
+    ) -> Option<Item> {
         let (token, bucket, key) = format::parse_object_key(store_key)?;
         let bucket = BucketId(bucket);
         let key = store_key.slice_ref(key);
@@ -519,6 +536,7 @@ impl Node {
             token,
             key,
             record,
+            generation: generations.of(slot_of(token)),
         })
     }
 
@@ -532,6 +550,7 @@ impl Node {
         let strays = self.running.values().any(|r| r.operation.strays(core.me));
         let sweep = self.desk.moves.sweep.get_or_insert(Sweep {
             ticket: None,
+            generations: Generations::default(),
             next: Some(Bytes::from_static(&[0])),
             found: 0,
             pushes: BTreeSet::new(),
@@ -543,6 +562,7 @@ impl Node {
         if let Some(next) = sweep.next.take() {
             let ticket = self.scan_objects(next, Bytes::new());
             if let Some(sweep) = &mut self.desk.moves.sweep {
+                sweep.generations = self.core.generations.clone();
                 sweep.ticket = Some(ticket);
             }
             return;
@@ -566,6 +586,7 @@ impl Node {
             return;
         };
         sweep.ticket = None;
+        let generations = sweep.generations.clone();
         let Ok(page) = page else {
             // The store will not read here; what it holds stays.
             sweep.found += 1;
@@ -586,8 +607,15 @@ impl Node {
         }
         let mut pushes = BTreeSet::new();
         let found = stray.len();
+        let outside = self.core.decree.ring.member(self.core.me).is_none();
         for (address, owners, record) in stray {
+            if outside && generations.is_refused(slot_of(address.token)) {
+                self.core
+                    .submit_for(Caller::Nobody, &address, Job::SetAside(record));
+                continue;
+            }
             let key = self.core.op_key();
+            let record = (record, generations.of(slot_of(address.token)));
             let op = PushOp::start(&mut self.core, key, address, owners, record);
             self.run(key, Operation::Push(Box::new(op)));
             pushes.insert(key);

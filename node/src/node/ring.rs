@@ -16,13 +16,16 @@ use bytes::Bytes;
 use quorate_gossip::Instant;
 use quorate_ring::{BadRing, Decree, NodeId, Phase, Ring, RingEpoch, Staged, Token};
 
-use super::{Node, moving::Moves, voting::Proposing};
+use super::{Node, moving::Moves, reap::Raise, voting::Proposing};
 use crate::{
     agreement::{Acceptor, Ballot, Vote},
     api::Output,
     coordinator::Answer,
     event::Event,
-    healing::hints::message::HintMessage,
+    healing::{
+        hints::message::HintMessage,
+        reap::{Generations, META_GENERATIONS_KEY},
+    },
     identity::Identity,
     message::{Class, Message, RpcId},
     replica::{Address, OpKey},
@@ -47,6 +50,7 @@ pub struct StoredRing {
     staged: Option<Staged>,
     pub(super) pulled: Option<Bytes>,
     pub(super) clean: Option<Bytes>,
+    generations: Generations,
 }
 
 impl StoredRing {
@@ -60,13 +64,21 @@ impl StoredRing {
     ) -> Result<Self, E> {
         let decree = get(META_DECREE_KEY)?;
         let staged = get(META_STAGED_KEY)?;
+        let generations = get(META_GENERATIONS_KEY)?;
+        let generations = generations.map(|bytes| Generations::from_bytes(&bytes));
         Ok(Self {
             decree: decree.map(|bytes| Decree::from_bytes(&bytes)).transpose()?,
             staged: staged.map(|bytes| Staged::from_bytes(&bytes)).transpose()?,
             acceptor: get(META_ACCEPTOR_KEY)?,
             pulled: get(META_PULLED_KEY)?,
             clean: get(META_CLEAN_KEY)?,
+            generations: generations.transpose()?.unwrap_or_default(),
         })
+    }
+
+    /// How old what is merged may be.
+    pub(super) fn generations(&self) -> Generations {
+        self.generations.clone()
     }
 
     /// The decree in force; that of the founding ring if there has been no other.
@@ -90,6 +102,7 @@ pub(super) enum Stored {
     Staged(StagedWaiter),
     Identity(Identity),
     Register(NodeId, Box<Message>),
+    Raised(Raise),
     Progress,
 }
 
@@ -269,6 +282,7 @@ impl Node {
             | Message::Members { .. }
             | Message::Greet { .. }
             | Message::Greeted { .. }
+            | Message::Reap { .. }
             | Message::Tree { .. }
             | Message::Hint { .. }
             | Message::Care { .. }
@@ -360,10 +374,11 @@ impl Node {
             return;
         }
         self.desk.adopting = Some(Arc::clone(&decree));
-        let writes = vec![
+        let mut writes = vec![
             self.members_after(&decree),
             meta(META_DECREE_KEY, decree.to_bytes().into()),
         ];
+        writes.extend(self.leaving(&decree));
         self.store_ring(writes, Stored::Decree(decree));
     }
 
@@ -396,7 +411,9 @@ impl Node {
 
     pub(super) fn store_clean(&mut self) {
         let bytes = Bytes::copy_from_slice(&self.core.decree.epoch.get().to_le_bytes());
-        self.store_ring(vec![meta(META_CLEAN_KEY, bytes)], Stored::Progress);
+        let mut writes = vec![meta(META_CLEAN_KEY, bytes)];
+        writes.extend(self.handed_over());
+        self.store_ring(writes, Stored::Progress);
     }
 
     /// False if the write was not one of ours.
@@ -417,6 +434,7 @@ impl Node {
             Stored::Staged(waiter) => self.staged_stored(waiter),
             Stored::Identity(identity) => self.identity_stored(identity),
             Stored::Register(to, answer) => self.core.send(to, Class::Control, *answer),
+            Stored::Raised(raise) => self.raised(raise),
             Stored::Progress => {}
         }
         true
@@ -430,7 +448,11 @@ impl Node {
         match stored {
             Stored::Decree(_) => self.desk.adopting = None,
             Stored::Identity(identity) => self.identity_not_stored(identity),
-            Stored::Vote(..) | Stored::Staged(_) | Stored::Register(..) | Stored::Progress => {}
+            Stored::Vote(..)
+            | Stored::Staged(_)
+            | Stored::Register(..)
+            | Stored::Raised(_)
+            | Stored::Progress => {}
         }
         true
     }
@@ -470,6 +492,7 @@ impl Node {
         }
         self.keep_those_who_left(&before);
         self.decided(&decree);
+        self.reaper.replan(&mut self.core);
         self.plan_anew();
         for (from, id) in std::mem::take(&mut self.desk.refused) {
             self.ask_again(from, id);

@@ -139,6 +139,10 @@ impl Node {
             ),
             ("damages", core.replica.damages(), core.limits.damages_max),
         ];
+        let (tasks, tasks_max) = self.voter.load();
+        gauges.push(("reap_tasks", tasks, tasks_max));
+        let waiting = core.lapsed.waiting();
+        gauges.push(("reap_waiting", waiting, crate::healing::reap::WAITING_MAX));
         gauges.extend(self.healing.load());
         gauges
     }

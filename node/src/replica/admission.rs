@@ -62,6 +62,7 @@ mod tests {
         Intent {
             write: write(id, value),
             base: None,
+            generation: 0,
             siblings_max,
             stamp_max: None,
             disk_low,

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What a peer that asked is told.
-pub(crate) fn fetched(id: RpcId, held: &Held, replica: &Replica) -> Message {
+pub(crate) fn fetched(id: RpcId, held: &Held, replica: &Replica, generation: u64) -> Message {
     let doubtful = !replica.counts;
     let (state, suspect) = match held {
         Held::Absent => (ReplicaState::Absent, doubtful),
@@ -18,7 +18,12 @@ pub(crate) fn fetched(id: RpcId, held: &Held, replica: &Replica) -> Message {
             doubtful || stored.record.suspect,
         ),
     };
-    Message::Fetched { id, state, suspect }
+    Message::Fetched {
+        id,
+        state,
+        suspect,
+        generation,
+    }
 }
 
 pub(super) fn refusal(error: &ReceiveError) -> Refusal {

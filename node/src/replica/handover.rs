@@ -3,11 +3,17 @@
 //! A record that belongs to others is deleted only if it is still the one that they have; and when
 //! the ring changes, it is known whose writes were taken in before and not acknowledged yet.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use quorate_ring::NodeId;
 
 use super::{Address, Caller, Done, Entry, Held, InFlight, Job, Refusal, Replica};
-use crate::{message::RpcId, store::Write};
+use crate::{
+    message::RpcId,
+    store::{Table, Write},
+};
+
+/// Keys in [`Table::Meta`] of records that were set aside begin so; the key of the store follows.
+const ASIDE_PREFIX: &[u8] = b"aside/";
 
 impl Replica {
     /// The peers whose writes have been taken in and not been answered.
@@ -18,6 +24,7 @@ impl Replica {
             | Caller::Tree(_)
             | Caller::Receipt(..)
             | Caller::Inquiry(_)
+            | Caller::Reap(_)
             | Caller::Nobody => None,
         };
         let mut peers = Vec::new();
@@ -43,6 +50,47 @@ impl Replica {
         caller: Caller,
         (idle, record): (bool, &Bytes),
     ) {
+        let write = Write::Delete {
+            table: address.table(),
+            key: address.store_key(),
+        };
+        let what = (idle, record, vec![write]);
+        self.take_out(tickets, entry, address, caller, what);
+    }
+
+    /// Moves a record that is durable here and the same as `record` out of the way.
+    pub(super) fn set_aside(
+        &mut self,
+        tickets: &mut u64,
+        entry: &mut Entry,
+        address: &Address,
+        caller: Caller,
+        (idle, record): (bool, &Bytes),
+    ) {
+        let store_key = address.store_key();
+        let writes = vec![
+            Write::Put {
+                table: Table::Meta,
+                key: aside_key(&store_key),
+                value: record.clone(),
+            },
+            Write::Delete {
+                table: Table::Objects,
+                key: store_key,
+            },
+        ];
+        let what = (idle, record, writes);
+        self.take_out(tickets, entry, address, caller, what);
+    }
+
+    fn take_out(
+        &mut self,
+        tickets: &mut u64,
+        entry: &mut Entry,
+        address: &Address,
+        caller: Caller,
+        (idle, record, writes): (bool, &Bytes, Vec<Write>),
+    ) {
         let same = match &entry.durable {
             Held::Present(held) => held.bytes == *record,
             Held::Absent => record.is_empty(),
@@ -54,15 +102,18 @@ impl Replica {
             return;
         }
         entry.latest = Held::Absent;
-        let write = Write::Delete {
-            table: address.table(),
-            key: address.store_key(),
-        };
-        let ticket = self.write(tickets, address, vec![write]);
+        let ticket = self.write(tickets, address, writes);
         entry.writes.push_back(InFlight {
             ticket,
             state: Held::Absent,
             callers: vec![caller],
         });
     }
+}
+
+/// Where a record lies that was set aside.
+fn aside_key(store_key: &[u8]) -> Bytes {
+    let mut key = BytesMut::from(ASIDE_PREFIX);
+    key.extend_from_slice(store_key);
+    key.freeze()
 }

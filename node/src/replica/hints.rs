@@ -204,6 +204,9 @@ impl HintIndex {
             | Job::Coordinate(_)
             | Job::Read
             | Job::Look
+            | Job::Latest
+            | Job::SetAside(_)
+            | Job::Reap(_)
             | Job::Settle(_)
             | Job::Expire { .. }
             | Job::Drop(_) => None,

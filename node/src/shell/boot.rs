@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -94,6 +95,7 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         durable_writes: config.store_durability() == Durability::Sync,
         limits: Limits {
             scrub_bytes_per_second: config.scrub_bytes_per_second,
+            tombstone_age: Duration::from_secs(config.tombstone_age_seconds),
             ..Limits::default()
         },
         gossip: pace(config),

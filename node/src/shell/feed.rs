@@ -119,6 +119,9 @@ fn told(event: &Event, name: &dyn Fn(NodeId) -> String) -> Option<Value> {
             json!({ "kind": "rebuilding", "transfers": transfers })
         }
         Event::Rebuilt => json!({ "kind": "rebuilt" }),
+        Event::ReapBlocked { node, why } => {
+            json!({ "kind": "reap_blocked", "node": name(*node), "why": why })
+        }
         Event::TreeCorrected { leaves } => {
             json!({ "kind": "tree_corrected", "leaves": leaves })
         }

@@ -516,6 +516,7 @@ impl Host {
                 share: inner.node.background_share(),
                 mended: inner.node.mended(),
                 spent: inner.node.background_spent(),
+                tombstones: inner.node.tombstones(),
             }
         };
         self.show_standing();

@@ -160,6 +160,8 @@ pub(super) struct Snapshot {
     pub(super) mended: u64,
     /// What background jobs have taken.
     pub(super) spent: Vec<(&'static str, Duration)>,
+    /// Held at the last scan, and waiting to be reaped.
+    pub(super) tombstones: (u64, usize),
 }
 
 fn latency() -> Histogram {
@@ -280,6 +282,8 @@ impl Metrics {
         self.healing.show_share(now.share);
         self.healing.show_mended(now.mended);
         self.healing.show_spent(&now.spent);
+        self.healing
+            .show_tombstones(now.tombstones.0, now.tombstones.1);
         self.uptime.set(now.uptime.as_secs_f64());
         self.disk
             .set(i64::try_from(now.disk_bytes).unwrap_or(i64::MAX));
@@ -356,12 +360,14 @@ mod tests {
             share: 500,
             mended: 2,
             spent: vec![("scrub", Duration::from_secs(3))],
+            tombstones: (5, 0),
         });
         for line in [
             "quorate_requests_total{op=\"get\",outcome=\"not_found\"} 1",
             "quorate_requests_total{op=\"put\",outcome=\"overloaded\"} 1",
             "quorate_request_duration_seconds_count{op=\"get\",outcome=\"not_found\"} 1",
             "quorate_refusals_total{limit=\"requests_in_flight\"} 1",
+            "quorate_tombstones{state=\"live\"} 5",
             "quorate_members{state=\"down\"} 1",
             "quorate_requests_inflight 3",
             "quorate_uptime_seconds 7.0",

@@ -59,7 +59,11 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
                 State::Down => tracing::warn!(node, "down"),
             }
         }
-        Event::Compared { .. } | Event::TreeCorrected { .. } | Event::Scrubbed { .. } => {
+        Event::Compared { .. }
+        | Event::TreeCorrected { .. }
+        | Event::Scrubbed { .. }
+        | Event::Reaped { .. }
+        | Event::ReapBlocked { .. } => {
             report_healing(event, name, metrics);
         }
         Event::RingChanged { epoch, phase, .. } => {
@@ -89,6 +93,13 @@ fn report_healing(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &Metr
             metrics.healing.compared(*agreed, *moved_keys, *moved_bytes);
             let peer = name(*peer);
             tracing::debug!(peer, agreed, moved_keys, moved_bytes, "compared");
+        }
+        Event::Reaped { gone, key, .. } => {
+            metrics.healing.reaped(*gone);
+            tracing::debug!(key = mark(key), gone, "all owners agreed on it: reaped");
+        }
+        Event::ReapBlocked { node, why } => {
+            tracing::info!(node = name(*node), why, "nothing is reaped meanwhile");
         }
         Event::TreeCorrected { leaves } => {
             metrics.healing.corrected(*leaves);

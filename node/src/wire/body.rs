@@ -17,7 +17,7 @@ use quorate_client::wire::{
 use quorate_ring::RingEpoch;
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, append_body, care, gossip, greet, hint, kind, ring, tree};
+use super::{DecodeError, append_body, care, gossip, greet, hint, kind, reap, ring, tree};
 use crate::message::{
     BucketId, Message, Principal, ReplicaState, Role, RpcId, ScannedKey, Verdict,
 };
@@ -34,6 +34,8 @@ struct Replicate<'a> {
     key: &'a [u8],
     #[serde(rename = "r", borrow, with = "serde_bytes")]
     record: &'a [u8],
+    #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
+    generation: u64,
 }
 
 const DURABLE: u8 = 1;
@@ -74,6 +76,8 @@ struct Fetched<'a> {
     record: &'a [u8],
     #[serde(rename = "x", default, skip_serializing_if = "is_false")]
     suspect: bool,
+    #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
+    generation: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -223,6 +227,7 @@ macro_rules! append {
             Message::Tree { id, body } => tree::append(*id, body, $out),
             Message::Hint { id, body } => hint::append(*id, body, $out),
             Message::Care { id, body } => care::append(*id, body, $out),
+            Message::Reap { id, body } => reap::append(*id, body, $out),
             Message::Ring { id, message } => ring::append(message, *id, $out),
             Message::Gossip(message) => {
                 append_body($out, kind::GOSSIP, RpcId(0), &gossip::body(message))
@@ -233,14 +238,17 @@ macro_rules! append {
 
 pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), EncodeError> {
     append! { message, out;
-        Replicate REPLICATE { epoch, bucket, token, key, record } => Replicate {
+        Replicate REPLICATE { epoch, bucket, token, key, record, generation } => Replicate {
             epoch: epoch.get(), bucket: bucket.0, token: *token, key, record,
+            generation: *generation,
         };
         Replicated REPLICATED { verdict } => replicated(verdict);
         Fetch FETCH { epoch, bucket, token, key } => Fetch {
             epoch: epoch.get(), bucket: bucket.0, token: *token, key,
         };
-        Fetched FETCHED { state, suspect } => fetched(state, *suspect);
+        Fetched FETCHED { state, suspect, generation } => {
+            fetched(state, *suspect, *generation)
+        };
         Forward FORWARD { principal, budget, write, stand_in } => Forward {
             stand_in: *stand_in, ..forward(principal, *budget, write)
         };
@@ -292,7 +300,7 @@ pub(super) fn verdict_of(code: u8, detail: Option<&str>) -> Result<Verdict, Deco
     })
 }
 
-fn fetched(state: &ReplicaState, suspect: bool) -> Fetched<'_> {
+fn fetched(state: &ReplicaState, suspect: bool, generation: u64) -> Fetched<'_> {
     let (state, record) = match state {
         ReplicaState::Absent => (ABSENT, &[][..]),
         ReplicaState::Present(record) => (PRESENT, &record[..]),
@@ -302,6 +310,7 @@ fn fetched(state: &ReplicaState, suspect: bool) -> Fetched<'_> {
         state,
         record,
         suspect,
+        generation,
     }
 }
 
@@ -351,6 +360,7 @@ pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, Dec
                 token: body.token,
                 key: frame.slice_ref(body.key),
                 record: frame.slice_ref(body.record),
+                generation: body.generation,
             }
         }
         kind::REPLICATED => {
@@ -374,6 +384,7 @@ pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, Dec
                 id,
                 state: body.meaning(frame)?,
                 suspect: body.suspect,
+                generation: body.generation,
             }
         }
         kind::FORWARD => decode_body::<Forward<'_>>(frame)?.meaning(id, frame)?,
@@ -419,6 +430,7 @@ fn decode_rare(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeErr
                 wall_ms: body.wall_ms,
             }
         }
+        kind::REAP_VOTE..=kind::REAP_BEHIND => reap::decode(kind, id, frame)?,
         _ => {
             if let Some(body) = tree::decode(kind, frame) {
                 return Ok(Message::Tree { id, body: body? });

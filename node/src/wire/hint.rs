@@ -33,6 +33,8 @@ struct Keep<'a> {
     owner: u64,
     #[serde(rename = "r", borrow, with = "serde_bytes")]
     record: &'a [u8],
+    #[serde(rename = "g", default)]
+    generation: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +49,8 @@ struct Hand<'a> {
     key: &'a [u8],
     #[serde(rename = "r", borrow, with = "serde_bytes")]
     record: &'a [u8],
+    #[serde(rename = "g", default)]
+    generation: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,6 +86,8 @@ struct Held<'a> {
     complete: bool,
     #[serde(borrow)]
     hints: Vec<One<'a>>,
+    #[serde(default)]
+    generation: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -112,6 +118,7 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
             place,
             owner,
             record,
+            generation,
         } => {
             let body = Keep {
                 epoch: epoch.get(),
@@ -120,6 +127,7 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
                 key: &place.key,
                 owner: owner.get(),
                 record,
+                generation: *generation,
             };
             append_body(out, kind::HINT_KEEP, id, &body)
         }
@@ -127,6 +135,7 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
             epoch,
             place,
             record,
+            generation,
         } => {
             let body = Hand {
                 epoch: epoch.get(),
@@ -134,6 +143,7 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
                 token: place.token,
                 key: &place.key,
                 record,
+                generation: *generation,
             };
             append_body(out, kind::HINT_HAND, id, &body)
         }
@@ -156,7 +166,11 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
             };
             append_body(out, kind::HINT_ASK, id, &body)
         }
-        HintMessage::Held { complete, hints } => {
+        HintMessage::Held {
+            complete,
+            hints,
+            generation,
+        } => {
             let one = |(owner, record): &'_ (NodeId, Bytes)| (owner.get(), record.clone());
             let hints: Vec<(u64, Bytes)> = hints.iter().map(one).collect();
             let hints = hints.iter().map(|(owner, record)| One {
@@ -166,6 +180,7 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
             let body = Held {
                 complete: *complete,
                 hints: hints.collect(),
+                generation: *generation,
             };
             append_body(out, kind::HINT_HELD, id, &body)
         }
@@ -219,6 +234,7 @@ fn keep(frame: &Bytes) -> Result<HintMessage, DecodeError> {
         place: place(frame, (body.bucket, body.token, body.key)),
         owner: NodeId::new(body.owner),
         record: frame.slice_ref(body.record),
+        generation: body.generation,
     })
 }
 
@@ -228,6 +244,7 @@ fn hand(frame: &Bytes) -> Result<HintMessage, DecodeError> {
         epoch: RingEpoch::new(body.epoch),
         place: place(frame, (body.bucket, body.token, body.key)),
         record: frame.slice_ref(body.record),
+        generation: body.generation,
     })
 }
 
@@ -254,6 +271,7 @@ fn held(frame: &Bytes) -> Result<HintMessage, DecodeError> {
         hints: hints
             .map(|one| (NodeId::new(one.owner), frame.slice_ref(one.record)))
             .collect(),
+        generation: body.generation,
     })
 }
 

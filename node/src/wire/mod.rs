@@ -15,6 +15,7 @@ mod golden;
 mod gossip;
 mod greet;
 mod hint;
+mod reap;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -131,6 +132,20 @@ pub mod kind {
     pub const RING_PULL: u16 = 279;
     /// [`RingMessage::Page`](crate::ring_message::RingMessage::Page).
     pub const RING_PAGE: u16 = 280;
+    /// [`ReapMessage::Vote`](crate::healing::reap::ReapMessage::Vote).
+    pub const REAP_VOTE: u16 = 290;
+    /// [`ReapMessage::Voted`](crate::healing::reap::ReapMessage::Voted).
+    pub const REAP_VOTED: u16 = 291;
+    /// [`ReapMessage::Fence`](crate::healing::reap::ReapMessage::Fence).
+    pub const REAP_FENCE: u16 = 292;
+    /// [`ReapMessage::Fenced`](crate::healing::reap::ReapMessage::Fenced).
+    pub const REAP_FENCED: u16 = 293;
+    /// [`ReapMessage::Commit`](crate::healing::reap::ReapMessage::Commit).
+    pub const REAP_COMMIT: u16 = 294;
+    /// [`ReapMessage::Committed`](crate::healing::reap::ReapMessage::Committed).
+    pub const REAP_COMMITTED: u16 = 295;
+    /// [`ReapMessage::Behind`](crate::healing::reap::ReapMessage::Behind).
+    pub const REAP_BEHIND: u16 = 296;
 }
 
 /// Why bytes are not a message.

@@ -52,6 +52,8 @@ struct ItemBody<'a> {
     key: &'a [u8],
     #[serde(rename = "r", borrow, with = "serde_bytes")]
     record: &'a [u8],
+    #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
+    generation: u64,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -234,6 +236,7 @@ fn item(item: &Item) -> ItemBody<'_> {
         token: item.token,
         key: &item.key,
         record: &item.record,
+        generation: item.generation,
     }
 }
 
@@ -291,6 +294,7 @@ pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, Dec
                     token: item.token,
                     key: slice(item.key),
                     record: slice(item.record),
+                    generation: item.generation,
                 })
                 .collect(),
             next: slice(body.next),

@@ -77,6 +77,7 @@ fn hot() -> Vec<Message> {
             token: u64::MAX,
             key: KEY,
             record: RECORD,
+            generation: 0,
         },
         Message::Fetch {
             id: ID,
@@ -91,6 +92,7 @@ fn hot() -> Vec<Message> {
         id: ID,
         suspect: state == ReplicaState::Absent,
         state,
+        generation: 0,
     }));
     all
 }
@@ -240,6 +242,7 @@ fn bytes_are_bytes_on_the_wire_and_not_arrays_of_numbers() {
         token: u64::MAX,
         key: KEY,
         record,
+        generation: 0,
     };
     assert_eq!(encode(&message).unwrap().len(), 1_000 + 46);
 }
@@ -364,12 +367,14 @@ fn messages() -> impl Strategy<Value = Message> {
             token,
             key,
             record,
+            generation: epoch,
         },
     );
     let fetched = (any::<(u64, bool, u8)>(), bytes()).prop_map(|((id, suspect, state), record)| {
         Message::Fetched {
             id: RpcId(id),
             suspect,
+            generation: id,
             state: match state % 3 {
                 0 => ReplicaState::Absent,
                 1 => ReplicaState::Present(record),

@@ -105,6 +105,13 @@ struct Held<'a> {
     s: u8,
     #[serde(borrow, with = "serde_bytes")]
     r: &'a [u8],
+    #[serde(default, skip_serializing_if = "is_zero")]
+    g: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -226,16 +233,17 @@ fn append_records(id: RpcId, message: &TreeMessage, out: &mut BytesMut) -> Resul
             append_body(out, kind::TREE_PULL, id, &Keys { i })
         }
         TreeMessage::Pulled { records } => {
-            let i = records.iter().map(|(place, state)| held(place, state));
+            let i = records.iter().map(held);
             append_body(out, kind::TREE_PULLED, id, &Records { i: i.collect() })
         }
         TreeMessage::Push { records } => {
-            let i = records.iter().map(|(place, record)| Held {
+            let i = records.iter().map(|(place, record, g)| Held {
                 t: place.token,
                 b: place.bucket.0,
                 k: &place.key,
                 s: PRESENT,
                 r: record,
+                g: *g,
             });
             append_body(out, kind::TREE_PUSH, id, &Records { i: i.collect() })
         }
@@ -277,7 +285,7 @@ fn leaf_key(entry: &Entry) -> LeafKey<'_> {
     }
 }
 
-fn held<'a>(place: &'a Place, state: &'a ReplicaState) -> Held<'a> {
+fn held((place, state, g): &(Place, ReplicaState, u64)) -> Held<'_> {
     let (s, r) = match state {
         ReplicaState::Absent => (ABSENT, &[][..]),
         ReplicaState::Present(record) => (PRESENT, &record[..]),
@@ -289,6 +297,7 @@ fn held<'a>(place: &'a Place, state: &'a ReplicaState) -> Held<'a> {
         k: &place.key,
         s,
         r,
+        g: *g,
     }
 }
 
@@ -419,7 +428,7 @@ fn pull(frame: &Bytes) -> Result<TreeMessage, DecodeError> {
     Ok(TreeMessage::Pull { places })
 }
 
-fn records(frame: &Bytes) -> Result<Vec<(Place, ReplicaState)>, DecodeError> {
+fn records(frame: &Bytes) -> Result<Vec<(Place, ReplicaState, u64)>, DecodeError> {
     let body: Records<'_> = decode_body(frame)?;
     let record = |item: Held<'_>| {
         let state = match item.s {
@@ -433,7 +442,7 @@ fn records(frame: &Bytes) -> Result<Vec<(Place, ReplicaState)>, DecodeError> {
             bucket: BucketId(item.b),
             key: frame.slice_ref(item.k),
         };
-        Ok((place, state))
+        Ok((place, state, item.g))
     };
     body.i.into_iter().map(record).collect()
 }
@@ -446,8 +455,8 @@ fn pulled(frame: &Bytes) -> Result<TreeMessage, DecodeError> {
 fn push(frame: &Bytes) -> Result<TreeMessage, DecodeError> {
     let records = records(frame)?
         .into_iter()
-        .map(|(place, state)| match state {
-            ReplicaState::Present(bytes) => Ok((place, bytes)),
+        .map(|(place, state, generation)| match state {
+            ReplicaState::Present(bytes) => Ok((place, bytes, generation)),
             ReplicaState::Absent | ReplicaState::Unreadable => {
                 Err(unknown("replica state", ABSENT))
             }

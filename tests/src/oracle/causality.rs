@@ -1,10 +1,11 @@
 //! P2: concurrent writes become siblings; a write with a context replaces exactly what the context
-//! had seen. W1: a dot is minted once. W4: a key's clock on a node never shrinks.
+//! had seen. W1: a dot is minted once. W4: a key's clock on a node never shrinks
+//! but by an agreement of all owners.
 //!
 //! That nothing else is replaced is the durability oracle's business: what vanishes without cover
 //! is lost. Here it is checked that what was seen does go, and that names are not used twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_node::causality::{Clock, Dot};
 
@@ -17,6 +18,8 @@ const PROMISE: &str = "causality (P2, W1, W4)";
 #[derive(Debug, Default)]
 pub struct Causality {
     clocks: BTreeMap<(usize, u32), Clock>,
+    /// All owners have agreed on less.
+    agreed: BTreeSet<(usize, u32)>,
 }
 
 /// A node announced a dot.
@@ -62,12 +65,18 @@ impl Causality {
     pub fn clock(&mut self, node: usize, key: u32, clock: &Clock, at: u64) -> Ruling {
         if let Some(before) = self.clocks.get(&(node, key))
             && !clock.dominates(before)
+            && !self.agreed.remove(&(node, key))
         {
             let detail = format!("the clock of key {key} shrank from {before:?} to {clock:?}");
             return Err(Broken::new(PROMISE, at, detail));
         }
         self.clocks.insert((node, key), clock.clone());
         Ok(())
+    }
+
+    /// The clock may shrink once: the node says that all owners have agreed on it.
+    pub fn may_shrink(&mut self, node: usize, key: u32) {
+        self.agreed.insert((node, key));
     }
 
     /// A record was damaged from outside, so that its clock may start again.

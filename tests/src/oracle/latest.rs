@@ -20,6 +20,8 @@ const PROMISE: &str = "last write wins (P1, P3)";
 #[derive(Debug)]
 pub struct Latest {
     fronts: Vec<Vec<(Stamp, Established)>>,
+    /// The greatest stamp of a delete that all owners agreed to forget.
+    reaped: Vec<Option<Stamp>>,
 }
 
 impl Latest {
@@ -28,7 +30,20 @@ impl Latest {
     pub fn new(keys: usize) -> Self {
         Self {
             fronts: vec![Vec::new(); keys],
+            reaped: vec![None; keys],
         }
+    }
+
+    /// A delete is forgotten, and with it all that it had replaced.
+    pub fn reaped(&mut self, key: u32, stamp: Stamp) {
+        let reaped = &mut self.reaped[place(key)];
+        *reaped = Some(stamp).max(*reaped);
+    }
+
+    /// The greatest stamp of a delete of that key that is forgotten.
+    #[must_use]
+    pub fn forgotten(&self, key: u32) -> Option<Stamp> {
+        self.reaped[place(key)]
     }
 
     /// What a read that starts now has to reach.
@@ -60,7 +75,9 @@ impl Latest {
             return Ok(());
         }
         let stamps = shown.iter().flat_map(|&index| &history.op(index).stamps);
-        let reached = stamps.max().copied();
+        let forgotten = session.latest.as_ref();
+        let forgotten = forgotten.and_then(|latest| latest.forgotten(read.key));
+        let reached = stamps.max().copied().max(forgotten);
         for (stamp, known) in &read.latest {
             if session.reaches(read.key, read.r, known) && reached < Some(*stamp) {
                 let detail = format!(

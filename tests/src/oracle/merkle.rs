@@ -75,9 +75,10 @@ pub fn is_comparing(process: &Process) -> bool {
     levels.any(|level| is_ours(&level) && level.value != 0)
 }
 
-/// The levels of everything but comparisons.
+/// The levels of everything but what goes on for ever: comparisons, and what waits to be reaped.
 #[must_use]
 pub fn without(process: &Process) -> Vec<Level> {
     let levels = process.levels().into_iter();
-    levels.filter(|level| !is_ours(level)).collect()
+    let for_ever = |level: &Level| is_ours(level) || level.name.starts_with("reap_");
+    levels.filter(|level| !for_ever(level)).collect()
 }

@@ -19,6 +19,7 @@ pub mod latest;
 pub mod merkle;
 pub mod outcome;
 pub mod phantom;
+pub mod reap;
 pub mod ring;
 pub mod session;
 

@@ -167,6 +167,23 @@ impl Session {
         });
     }
 
+    /// All owners have agreed that a delete may be forgotten, and so have what its author had seen.
+    pub fn reaped(&mut self, history: &mut History, index: OpIndex, stamp: Option<Stamp>) {
+        let key = history.op(index).key;
+        history.ops[index.at()].settled = true;
+        let front = &mut self.fronts[place(key)];
+        front.retain(|known| known.op != index);
+        history.ancestors(&[index], |op, parent| {
+            let first = !op.settled;
+            op.settled = true;
+            front.retain(|known| known.op != parent);
+            first
+        });
+        if let (Some(latest), Some(stamp)) = (&mut self.latest, stamp) {
+            latest.reaped(key, stamp);
+        }
+    }
+
     /// A read was answered: `listing` has what is live, `shown` also the deletes behind it.
     pub fn answered(
         &mut self,

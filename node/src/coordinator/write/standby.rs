@@ -47,13 +47,14 @@ pub(super) fn keep(
     address: &Address,
     id: RpcId,
     owner: NodeId,
-    record: &Bytes,
+    (record, generation): (&Bytes, u64),
 ) -> Message {
     let body = HintMessage::Keep {
         epoch: core.ring.epoch(),
         place: Place::from(address),
         owner,
         record: record.clone(),
+        generation,
     };
     Message::Hint { id, body }
 }

@@ -43,7 +43,7 @@ enum Making {
     Pull {
         open: usize,
         bytes: usize,
-        records: Vec<(Place, ReplicaState)>,
+        records: Vec<(Place, ReplicaState, u64)>,
     },
     Push {
         open: usize,
@@ -135,11 +135,14 @@ impl Answer {
         core: &mut Core,
         asker: (NodeId, RpcId),
         task: u64,
-        records: Vec<(Place, Bytes)>,
+        records: Vec<(Place, Bytes, u64)>,
     ) -> Self {
         let (mut open, mut failed) = (0, 0);
-        for (place, bytes) in records {
+        for (place, bytes, generation) in records {
             let address = Address::from(&place);
+            if generation < core.generation(place.token) {
+                core.tell_behind(asker.0, place.token);
+            }
             if !core.belongs_here(&address) {
                 // The ring has changed since the comparison began; what is let go stays gone.
                 failed += 1;
@@ -154,6 +157,7 @@ impl Answer {
                 incoming: record.container,
                 bytes: (!record.suspect).then_some(bytes),
                 heals: None,
+                generation,
             });
             open += 1;
             core.submit_for(Caller::Tree(task), &address, job);
@@ -165,8 +169,8 @@ impl Answer {
         }
     }
 
-    /// A job is done.
-    pub(super) fn done(&mut self, address: &Address, done: Done) {
+    /// A job is done, under this write generation.
+    pub(super) fn done(&mut self, address: &Address, done: Done, generation: u64) {
         match &mut self.making {
             Making::Pull {
                 open,
@@ -180,7 +184,10 @@ impl Answer {
                     }
                     Done::Read(Held::Absent) => ReplicaState::Absent,
                     Done::Read(Held::Unreadable) => ReplicaState::Unreadable,
-                    Done::Refused(_) | Done::Stored { .. } | Done::Coordinated { .. } => return,
+                    Done::Refused(_)
+                    | Done::Stored { .. }
+                    | Done::Reaping(_)
+                    | Done::Coordinated { .. } => return,
                 };
                 let size = match &state {
                     ReplicaState::Present(bytes) => bytes.len(),
@@ -189,7 +196,7 @@ impl Answer {
                 // What does not fit is asked for again; one record always fits.
                 if records.is_empty() || *bytes + size <= PARCEL_BYTES_MAX {
                     *bytes += size;
-                    records.push((Place::from(address), state));
+                    records.push((Place::from(address), state, generation));
                 }
             }
             Making::Push { open, failed } => {

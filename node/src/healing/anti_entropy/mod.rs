@@ -409,6 +409,12 @@ impl AntiEntropy {
         self.scrub.page(records, bytes, progress.damaged);
         self.scrub.step(core);
         self.expiry.found(core, progress.mortal);
+        let mut queue = std::mem::take(&mut core.lapsed);
+        queue.found(core, progress.lapsed);
+        if progress.round {
+            queue.round();
+        }
+        core.lapsed = queue;
         if 0 < progress.corrected {
             let leaves = progress.corrected;
             core.event(Event::TreeCorrected { leaves });
@@ -477,12 +483,13 @@ impl Mechanism for AntiEntropy {
                 from: from.unwrap_or(core.me),
             });
         }
+        let generation = core.generation(address.token);
         if let Some(answer) = self.answers.get_mut(&task) {
-            answer.done(address, done);
+            answer.done(address, done, generation);
             self.send_finished(core, task);
         } else {
             self.with_session(core, task, |session, _, _| {
-                session.done(address, done);
+                session.done(address, done, generation);
                 Outcome::Going
             });
         }

@@ -82,7 +82,7 @@ enum Phase {
         pulls: VecDeque<Place>,
         pushes: VecDeque<Place>,
         /// Records on their way to the peer.
-        parcel: Vec<(Place, Bytes)>,
+        parcel: Vec<(Place, Bytes, u64)>,
         parcel_bytes: usize,
         /// Keys of the parcel that are still being read here, or merges not yet stored.
         open: usize,
@@ -434,12 +434,12 @@ impl Session {
         Outcome::Going
     }
 
-    fn merge(&mut self, core: &mut Core, records: Vec<(Place, ReplicaState)>) -> Outcome {
+    fn merge(&mut self, core: &mut Core, records: Vec<(Place, ReplicaState, u64)>) -> Outcome {
         let Phase::Move { pulls, open, .. } = &mut self.phase else {
             return Outcome::Failed("an answer of the wrong kind");
         };
         let before = pulls.len();
-        for (place, state) in records {
+        for (place, state, generation) in records {
             let Some(at) = pulls.iter().position(|wanted| *wanted == place) else {
                 continue;
             };
@@ -459,7 +459,11 @@ impl Session {
                 incoming: record.container,
                 bytes: (!record.suspect).then_some(bytes),
                 heals: None,
+                generation,
             });
+            if generation < core.generation(place.token) {
+                core.tell_behind(self.peer, place.token);
+            }
             *open += 1;
             core.submit_for(Caller::Tree(self.id), &Address::from(&place), job);
         }
@@ -470,7 +474,7 @@ impl Session {
     }
 
     /// The replica has merged a record, or read one for the peer.
-    pub(super) fn done(&mut self, address: &Address, done: Done) {
+    pub(super) fn done(&mut self, address: &Address, done: Done, generation: u64) {
         let Phase::Move {
             parcel,
             parcel_bytes,
@@ -491,13 +495,13 @@ impl Session {
             }
             Done::Read(Held::Present(stored)) => {
                 *parcel_bytes += stored.bytes.len();
-                parcel.push((Place::from(address), stored.bytes.clone()));
+                parcel.push((Place::from(address), stored.bytes.clone(), generation));
             }
             Done::Read(Held::Absent | Held::Unreadable) => {
                 self.tally.behind = self.tally.behind.saturating_sub(1);
             }
             Done::Refused(_) => self.failed_keys += 1,
-            Done::Coordinated { .. } => {}
+            Done::Coordinated { .. } | Done::Reaping(_) => {}
         }
     }
 

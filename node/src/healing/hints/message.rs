@@ -38,6 +38,8 @@ pub enum HintMessage {
         owner: NodeId,
         /// In the format of `store::format`.
         record: Bytes,
+        /// The write generation of its reading or minting.
+        generation: u64,
     },
     /// Merge this record, which was kept for you, and give a receipt.
     Hand {
@@ -47,6 +49,8 @@ pub enum HintMessage {
         place: Place,
         /// In the format of `store::format`.
         record: Bytes,
+        /// The write generation of its reading.
+        generation: u64,
     },
     /// The receipt.
     Handed {
@@ -66,6 +70,8 @@ pub enum HintMessage {
         complete: bool,
         /// Whom each is meant for, and its record.
         hints: Vec<(NodeId, Bytes)>,
+        /// The write generation under which they were read.
+        generation: u64,
     },
     /// Say how much you keep for whom.
     Count,

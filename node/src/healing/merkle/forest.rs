@@ -30,7 +30,7 @@ use super::{
 use crate::{
     bucket::Catalogue,
     causality::{Container, ContextKey},
-    healing::Found,
+    healing::{Found, reap::Lapsed},
     message::BucketId,
     replica::{Address, Change, Held, Replica, Stored},
     store::{
@@ -141,6 +141,8 @@ pub(crate) struct Progress {
     pub(crate) damaged: Vec<Address>,
     /// Records with values that expire, and when the first of them does.
     pub(crate) mortal: Vec<(Address, u64)>,
+    /// Records that could be reaped, or have their clocks compacted.
+    pub(crate) lapsed: Vec<Lapsed>,
     /// The end of the token space was reached.
     pub(crate) round: bool,
 }
@@ -386,6 +388,11 @@ impl Forest {
         };
         if let Some(at_ms) = held.container().and_then(Container::expires_at_ms) {
             told.mortal.push((address.clone(), at_ms));
+        }
+        if scan.reason != Reason::Doubt
+            && let Some(container) = held.container()
+        {
+            told.lapsed.extend(Lapsed::of(&address, container));
         }
         if scan.reason != Reason::Doubt && held.is_suspect() {
             told.damaged.push(address.clone());

@@ -20,6 +20,8 @@ pub(in crate::shell) struct Healing {
     scrub_records: Counter,
     scrub_bytes: Counter,
     mended: Gauge,
+    tombstones: [Gauge; 3],
+    compacted: Counter,
     share: Gauge,
     spent: Family<Label, Counter<f64, AtomicU64>>,
 }
@@ -69,6 +71,20 @@ impl Healing {
                 "storage_mended_records",
                 "Damaged records that have been written anew since the start",
             ),
+            tombstones: {
+                let family = family::<Gauge>(
+                    registry,
+                    "tombstones",
+                    "What deletes left: held at the last scan, waiting to be reaped, reaped since the start",
+                );
+                let state = |state| family.get_or_create(&[("state", state)]).clone();
+                [state("live"), state("waiting"), state("reaped")]
+            },
+            compacted: family_of_one(
+                registry,
+                "clocks_compacted",
+                "Clocks that lost the entries of closed epochs",
+            ),
             share: family_of_one(
                 registry,
                 "background_share_thousandths",
@@ -104,6 +120,20 @@ impl Healing {
             let more = spent.as_secs_f64() - series.get();
             series.inc_by(more.max(0.0));
         }
+    }
+
+    /// All owners agreed that a tombstone, or parts of a clock, may go.
+    pub(in crate::shell) fn reaped(&self, gone: bool) {
+        if gone {
+            self.tombstones[2].inc();
+        } else {
+            self.compacted.inc();
+        }
+    }
+
+    pub(super) fn show_tombstones(&self, live: u64, waiting: usize) {
+        self.tombstones[0].set(i64::try_from(live).unwrap_or(i64::MAX));
+        self.tombstones[1].set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     pub(super) fn show_share(&self, thousandths: u32) {

@@ -81,13 +81,13 @@ fn samples() -> Vec<Message> {
         },
         TreeMessage::Pulled {
             records: vec![
-                (place(), ReplicaState::Present(RECORD)),
-                (place(), ReplicaState::Absent),
-                (place(), ReplicaState::Unreadable),
+                (place(), ReplicaState::Present(RECORD), 0),
+                (place(), ReplicaState::Absent, 0),
+                (place(), ReplicaState::Unreadable, 0),
             ],
         },
         TreeMessage::Push {
-            records: vec![(place(), RECORD)],
+            records: vec![(place(), RECORD, 0)],
         },
         TreeMessage::Pushed { failed: 1 },
         TreeMessage::AskRoots { compare: true },

@@ -1,0 +1,163 @@
+//! A node's part in reaping: who asks and who answers, and the write generations in between.
+//!
+//! A generation is raised by a fence, or because another node takes in nothing as old as what this
+//! one sends. It counts once it is durable, and then every operation that holds something older
+//! reads it again.
+
+use quorate_ring::{Decree, NodeId, Phase};
+
+use super::{
+    Node,
+    ring::{Stored, meta},
+};
+use crate::{
+    healing::reap::{META_GENERATIONS_KEY, ReapMessage, Standing, send, standing},
+    message::RpcId,
+    replica::OpKey,
+    store::Write,
+};
+
+/// Who waits for a generation to be durable here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Raise {
+    slot: u8,
+    generation: u64,
+    /// Who asked for a fence under which ring; none if it was our own doing.
+    fence: Option<(NodeId, RpcId, quorate_ring::RingEpoch)>,
+}
+
+impl Node {
+    pub(super) fn reap_message(&mut self, from: NodeId, id: RpcId, body: ReapMessage) {
+        match body {
+            ReapMessage::Vote { epoch, .. } | ReapMessage::Commit { epoch, .. } => {
+                let standing = standing(&self.core, epoch, self.desk.moves.is_clean());
+                self.voter.begin(&mut self.core, (from, id), body, standing);
+            }
+            ReapMessage::Fence {
+                epoch,
+                slot,
+                generation,
+            } => self.fence(Raise {
+                slot,
+                generation,
+                fence: Some((from, id, epoch)),
+            }),
+            ReapMessage::Behind { slot, generation } => self.catch_up(slot, generation),
+            ReapMessage::Voted { .. }
+            | ReapMessage::Fenced { .. }
+            | ReapMessage::Committed { .. } => self.reaper.answer(&mut self.core, from, id, body),
+        }
+    }
+
+    fn fence(&mut self, raise: Raise) {
+        let Some((from, id, epoch)) = raise.fence else {
+            return;
+        };
+        let Raise {
+            slot, generation, ..
+        } = raise;
+        let standing = standing(&self.core, epoch, self.desk.moves.is_clean());
+        let may = self
+            .voter
+            .may_fence(&self.core, from, slot, generation, standing);
+        match may {
+            Ok(true) => self.raise(raise),
+            Ok(false) => self.answer_fence(from, id, Standing::Good),
+            Err(standing) => self.answer_fence(from, id, standing),
+        }
+    }
+
+    fn answer_fence(&mut self, to: NodeId, id: RpcId, standing: Standing) {
+        send(&mut self.core, to, id, ReapMessage::Fenced { standing });
+    }
+
+    /// Another node takes in nothing as old as what we send. While this node knows the ring under
+    /// which that was agreed on, has not been out of it, and has lost nothing, it may go on under
+    /// that generation: nothing is reaped without it.
+    fn catch_up(&mut self, slot: u8, generation: u64) {
+        let core = &mut self.core;
+        let known = generation >> 32 <= core.decree.epoch.get();
+        if known && !core.generations.concerns(generation) {
+            core.generations.refuse(slot);
+        }
+        let may = core.generations.concerns(generation) && !core.rebuilding;
+        if !may || !known || generation <= core.generations.of(slot) {
+            return;
+        }
+        self.raise(Raise {
+            slot,
+            generation,
+            fence: None,
+        });
+    }
+
+    fn raise(&mut self, raise: Raise) {
+        let record = self.core.generations.plan(raise.slot, raise.generation);
+        let write = meta(META_GENERATIONS_KEY, record);
+        self.store_ring(vec![write], Stored::Raised(raise));
+    }
+
+    /// A generation is durable: from now on nothing older is taken in, and nothing older sent.
+    pub(super) fn raised(&mut self, raise: Raise) {
+        let Raise {
+            slot, generation, ..
+        } = raise;
+        let first = self.core.generations.raise(slot, generation);
+        if let Some((from, id, epoch)) = raise.fence {
+            let clean = self.desk.moves.is_clean();
+            let standing = standing(&self.core, epoch, clean);
+            // Two fences may have been on their way to the disk together.
+            let current = first || self.core.generations.of(slot) == generation;
+            let hints = crate::healing::reap::holds_hint(&self.core, slot);
+            let standing = match standing {
+                Standing::Good if !current => Standing::Behind,
+                Standing::Good if hints => Standing::Hints,
+                other => other,
+            };
+            if standing == Standing::Good {
+                self.voter.fenced(from, slot, generation);
+            }
+            self.answer_fence(from, id, standing);
+        }
+        if first {
+            self.core.forget_repairs(slot);
+            self.refresh(slot);
+        }
+    }
+
+    /// Tells every operation that what it read of a slot is read again.
+    fn refresh(&mut self, slot: u8) {
+        let keys: Vec<OpKey> = self.running.keys().copied().collect();
+        for key in keys {
+            if let Some(running) = self.running.get_mut(&key) {
+                let flow = running.operation.refresh(&mut self.core, slot);
+                self.settle(key, flow, None);
+            }
+        }
+    }
+
+    /// The write that goes with the decree if this node is out of the ring with it: from then on it
+    /// takes no part in what the members agree on.
+    pub(super) fn leaving(&mut self, after: &Decree) -> Option<Write> {
+        let me = self.core.me;
+        let takes_part = |decree: &Decree| match decree.phase {
+            Phase::Stable => decree.ring.member(me).is_some(),
+            Phase::Moving | Phase::Switched => decree.member(me).is_some(),
+        };
+        let leaves = takes_part(&self.core.decree) && !takes_part(after);
+        leaves.then(|| {
+            self.core.generations.leave(after.epoch);
+            meta(META_GENERATIONS_KEY, self.core.generations.to_bytes())
+        })
+    }
+
+    /// The write that goes with the note that everything is handed over: a node outside of the ring
+    /// holds nothing then.
+    pub(super) fn handed_over(&mut self) -> Option<Write> {
+        let outside = self.core.decree.ring.member(self.core.me).is_none();
+        (outside && self.core.generations.is_away()).then(|| {
+            self.core.generations.come_back();
+            meta(META_GENERATIONS_KEY, self.core.generations.to_bytes())
+        })
+    }
+}
