@@ -42,7 +42,12 @@ pub struct NodeConfig {
     /// The node's weight; must be what `members` says, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
-    /// When a write is acknowledged.
+    /// As much as a node may well miss in a night, and no danger to a disk.
+const fn hint_bytes_max() -> u64 {
+    1 << 30
+}
+
+/// When a write is acknowledged.
     #[serde(default)]
     pub durability: DurabilityMode,
     /// Milliseconds between syncs with durability `interval`.
@@ -52,6 +57,10 @@ pub struct NodeConfig {
     /// replicas tell each other go on below it, down to the store's own reserve of 512 MiB.
     #[serde(default = "disk_free_min")]
     pub disk_free_min: u64,
+    /// Bytes of hints kept for other nodes, 256 more counted for each; beyond that others have to
+    /// stand in.
+    #[serde(default = "hint_bytes_max")]
+    pub hint_bytes_max: u64,
     /// Certificates and keys.
     pub tls: TlsFiles,
     /// What the cluster was founded with. Who joins is told it.

@@ -27,7 +27,7 @@ use crate::{
     clock::Clock,
     disk::Disk,
     history::{History, Seen},
-    kept::Counts,
+    kept::{Asked, Counts},
     layout::Layout,
     nemesis::{Fault, Nemesis},
     net::Network,
@@ -145,6 +145,8 @@ pub struct World {
     pub refusals: u64,
     /// What was kept for others.
     pub kept: Counts,
+    /// Who was asked to keep something.
+    pub asked: Asked,
     /// Saved directories, by node.
     pub backups: BTreeMap<usize, Image>,
     /// What clients heard, if the caller asked for it to be kept.
@@ -209,6 +211,7 @@ impl World {
             deaths: 0,
             refusals: 0,
             kept: Counts::default(),
+            asked: Asked::default(),
             backups: BTreeMap::new(),
             heard: None,
             principals,
@@ -456,6 +459,10 @@ impl World {
             *left -= 1;
         }
         let moment = process.clock.moment(self.now);
+        if let Input::Message(from, message) = &input {
+            self.note_heard(node, *from, message);
+        }
+        let process = &mut self.processes[node];
         let Some(machine) = &mut process.machine else {
             return;
         };
@@ -545,6 +552,7 @@ impl World {
         let Some(&to) = self.indexes.get(&to) else {
             return;
         };
+        self.judge_asked(from, &message);
         let bytes = if self.options.net.bandwidth == 0 {
             0
         } else {

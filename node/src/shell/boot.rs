@@ -90,7 +90,10 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         identity,
         catalogue,
         durable_writes: config.store_durability() == Durability::Sync,
-        limits: Limits::default(),
+        limits: Limits {
+            hint_bytes_max: usize::try_from(config.hint_bytes_max).unwrap_or(usize::MAX),
+            ..Limits::default()
+        },
         gossip: pace(config),
         seed: u64::from_le_bytes(random()?),
     };

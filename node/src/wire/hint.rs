@@ -279,3 +279,6 @@ fn counted(frame: &Bytes) -> Result<HintMessage, DecodeError> {
         kept: kept.collect(),
     })
 }
+
+#[cfg(test)]
+mod tests;
