@@ -59,7 +59,11 @@ fn fallback_mints_after_handoff() {
     assert_eq!(hints_of_all(&story), 0, "all of it is handed over");
     kill(&mut story, &[a, b]);
     let (second, answer) = story.put(f, KEY, None);
-    assert_eq!(answer.ops(), [second], "it knows nothing of the first any more");
+    assert_eq!(
+        answer.ops(),
+        [second],
+        "it knows nothing of the first any more"
+    );
     start(&mut story, &[a, b, c]);
     assert_eq!(story.get(c, KEY, 3).ops(), [first, second]);
     story.end();
