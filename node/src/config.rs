@@ -42,12 +42,7 @@ pub struct NodeConfig {
     /// The node's weight; must be what `members` says, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
-    /// As much as a node may well miss in a night, and no danger to a disk.
-const fn hint_bytes_max() -> u64 {
-    1 << 30
-}
-
-/// When a write is acknowledged.
+    /// When a write is acknowledged.
     #[serde(default)]
     pub durability: DurabilityMode,
     /// Milliseconds between syncs with durability `interval`.
@@ -81,6 +76,11 @@ const fn hint_bytes_max() -> u64 {
 
 /// Twice the store's own reserve, so that there is something left for deletes and repair.
 const fn disk_free_min() -> u64 {
+    1 << 30
+}
+
+/// As much as a node may well miss in a night, and no danger to a disk.
+const fn hint_bytes_max() -> u64 {
     1 << 30
 }
 
