@@ -13,7 +13,8 @@
 //! | 8, 30 | no story: oracles W4 and W5 in every run, planted bug `merge_by_overwrite` |
 //! | 20, 22, 49 | real files: the store's conformance suite, golden files |
 //! | 40, 47 | real processes: `node/tests` |
-//! | 4, 9, 10, 14 to 17 | arrive with hints |
+//! | 4, 10, 14 to 17 | `hints` |
+//! | 9 | no story: oracle W7 in every run, planted bug `hint_deleted_on_send` |
 //! | 29 | arrives with anti-entropy |
 //! | 11, 13, 36 to 38 | arrive with ring changes |
 //! | 6, 34 | arrive with reaping |
@@ -32,6 +33,8 @@ mod care;
 mod clients;
 #[path = "scenarios/clocks.rs"]
 mod clocks;
+#[path = "scenarios/hints.rs"]
+mod hints;
 #[path = "scenarios/network.rs"]
 mod network;
 #[path = "scenarios/sessions.rs"]

@@ -60,6 +60,10 @@ pub struct NodeConfig {
     /// which operation ids are remembered.
     #[serde(default = "tombstone_age_seconds")]
     pub tombstone_age_seconds: u64,
+    /// Bytes of hints kept for other nodes, 256 more counted for each; beyond that others have to
+    /// stand in.
+    #[serde(default = "hint_bytes_max")]
+    pub hint_bytes_max: u64,
     /// Certificates and keys.
     pub tls: TlsFiles,
     /// What the cluster was founded with. Who joins is told it.
@@ -98,6 +102,11 @@ const fn scrub_bytes_per_second() -> u64 {
 /// Soon enough for the disk, late enough for whoever looks for what was deleted.
 const fn tombstone_age_seconds() -> u64 {
     3_600
+}
+
+/// As much as a node may well miss in a night, and no danger to a disk.
+const fn hint_bytes_max() -> u64 {
+    1 << 30
 }
 
 /// When a write is acknowledged.

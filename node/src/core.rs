@@ -298,7 +298,9 @@ impl Core {
         let mut found = Vec::new();
         for ring in [Some(&self.ring), other].into_iter().flatten() {
             let walk = ring.fallbacks(ring.partitions().of(token), usize::from(n));
-            for node in walk.take(FALLBACKS_MAX) {
+            // No more can be found, and the walk is long.
+            let most = ring.members().len().saturating_sub(usize::from(n));
+            for node in walk.take(most.min(FALLBACKS_MAX)) {
                 if !holders.contains(&node) && !found.contains(&node) {
                     found.push(node);
                 }

@@ -23,9 +23,10 @@ use quorate_ring::{Member, NodeId, Partition, Partitions, Ring, Token};
 
 const PROTOCOL: &str = include_str!("../src/docs/protocol.md");
 const OPERATIONS: &str = include_str!("../src/docs/operations.md");
-const GOLDEN: [&str; 2] = [
+const GOLDEN: [&str; 3] = [
     include_str!("../../client/tests/wire.rs"),
     include_str!("../src/wire/golden.rs"),
+    include_str!("../src/wire/hint/tests.rs"),
 ];
 
 /// What lies between fences of that kind.

@@ -1,8 +1,12 @@
 //! What nodes keep for others, as it lies on their disks, for the oracles.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use quorate_node::{
     event::Event,
+    healing::hints::message::HintMessage,
+    message::{Message, RpcId, Verdict},
     store::{
         Table,
         format::{self, hint_key, parse_hint_key},
@@ -33,6 +37,14 @@ pub struct Counts {
     pub read: u64,
 }
 
+/// Who said that it is overloaded, and for whom somebody was asked to stand in: each by the node
+/// that coordinates, the number of its question and the replica.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    overloaded: BTreeSet<(usize, RpcId, NodeId)>,
+    stood_in: BTreeSet<(usize, RpcId, NodeId)>,
+}
+
 impl Counts {
     /// A node says what it does about them.
     pub const fn note(&mut self, event: &Event) {
@@ -56,6 +68,37 @@ impl Counts {
 }
 
 impl World {
+    /// A node hears something.
+    pub(crate) fn note_heard(&mut self, node: usize, from: NodeId, message: &Message) {
+        if let Message::Replicated {
+            id,
+            verdict: Verdict::Overloaded(_),
+        } = message
+        {
+            self.asked.overloaded.insert((node, *id, from));
+        }
+    }
+
+    /// A node asks another to stand in: not for one that it knows to be overloaded.
+    pub(crate) fn judge_asked(&mut self, node: usize, message: &Message) {
+        let Message::Hint {
+            id,
+            body: HintMessage::Keep { owner, .. },
+        } = message
+        else {
+            return;
+        };
+        let asked = (node, *id, *owner);
+        let first = self.asked.stood_in.insert(asked);
+        // A change of the ring begins it all anew.
+        let stable = self.options.ring_interval.is_none();
+        if first && stable && self.asked.overloaded.contains(&asked) {
+            let name = &self.processes[node].name;
+            let broken = hints::for_overload(name, self.now);
+            self.rule(Err(broken));
+        }
+    }
+
     /// Looks at the hints that a node has deleted.
     pub(crate) fn judge_hints(&mut self, node: usize) {
         for (stored, value) in self.processes[node].disk.take_hints_gone() {

@@ -152,6 +152,7 @@ impl Story {
         self.world.history.push(Op {
             seen,
             condition,
+            sloppy: self.world.options.sloppy,
             ..op
         })
     }

@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     disk::Disk,
     history::{History, OpIndex, Seen},
-    kept::Counts,
+    kept::{Asked, Counts},
     layout::Layout,
     nemesis::{Fault, Nemesis},
     net::Network,
@@ -156,6 +156,8 @@ pub struct World {
     pub refusals: u64,
     /// What was kept for others.
     pub kept: Counts,
+    /// Who was asked to keep something.
+    pub asked: Asked,
     /// Saved directories, by node.
     pub backups: BTreeMap<usize, Image>,
     /// What clients heard, if the caller asked for it to be kept.
@@ -229,6 +231,7 @@ impl World {
             deaths: 0,
             refusals: 0,
             kept: Counts::default(),
+            asked: Asked::default(),
             backups: BTreeMap::new(),
             heard: None,
             reported: BTreeSet::new(),
@@ -489,6 +492,10 @@ impl World {
         };
         let process = &mut self.processes[node];
         let moment = process.clock.moment(self.now);
+        if let Input::Message(from, message) = &input {
+            self.note_heard(node, *from, message);
+        }
+        let process = &mut self.processes[node];
         let Some(machine) = &mut process.machine else {
             return;
         };
@@ -580,6 +587,7 @@ impl World {
         let Some(&to) = self.indexes.get(&to) else {
             return;
         };
+        self.judge_asked(from, &message);
         let bytes = if self.options.net.bandwidth == 0 {
             0
         } else {

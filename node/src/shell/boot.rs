@@ -96,6 +96,7 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         limits: Limits {
             scrub_bytes_per_second: config.scrub_bytes_per_second,
             tombstone_age: Duration::from_secs(config.tombstone_age_seconds),
+            hint_bytes_max: usize::try_from(config.hint_bytes_max).unwrap_or(usize::MAX),
             ..Limits::default()
         },
         gossip: pace(config),

@@ -297,3 +297,6 @@ fn counted(frame: &Bytes) -> Result<HintMessage, DecodeError> {
         kept: kept.collect(),
     })
 }
+
+#[cfg(test)]
+mod tests;

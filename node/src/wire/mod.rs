@@ -73,19 +73,19 @@ pub mod kind {
     /// [`TreeMessage::Roots`](crate::healing::message::TreeMessage::Roots).
     pub const TREE_ROOTS: u16 = 259;
     /// [`HintMessage::Keep`](crate::healing::hints::message::HintMessage::Keep).
-    pub const HINT_KEEP: u16 = 290;
+    pub const HINT_KEEP: u16 = 240;
     /// [`HintMessage::Hand`](crate::healing::hints::message::HintMessage::Hand).
-    pub const HINT_HAND: u16 = 291;
+    pub const HINT_HAND: u16 = 241;
     /// [`HintMessage::Handed`](crate::healing::hints::message::HintMessage::Handed).
-    pub const HINT_HANDED: u16 = 292;
+    pub const HINT_HANDED: u16 = 242;
     /// [`HintMessage::Ask`](crate::healing::hints::message::HintMessage::Ask).
-    pub const HINT_ASK: u16 = 293;
+    pub const HINT_ASK: u16 = 243;
     /// [`HintMessage::Held`](crate::healing::hints::message::HintMessage::Held).
-    pub const HINT_HELD: u16 = 294;
+    pub const HINT_HELD: u16 = 244;
     /// [`HintMessage::Count`](crate::healing::hints::message::HintMessage::Count).
-    pub const HINT_COUNT: u16 = 295;
+    pub const HINT_COUNT: u16 = 245;
     /// [`HintMessage::Counted`](crate::healing::hints::message::HintMessage::Counted).
-    pub const HINT_COUNTED: u16 = 296;
+    pub const HINT_COUNTED: u16 = 246;
     /// [`CareMessage::Scrub`](crate::healing::care::CareMessage::Scrub).
     pub const CARE_SCRUB: u16 = 260;
     /// [`CareMessage::Scrubbing`](crate::healing::care::CareMessage::Scrubbing).

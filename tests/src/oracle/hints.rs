@@ -1,5 +1,6 @@
 //! W6, W7: a hint that is counted lies on a synced disk; it goes only when what it held is on the
-//! synced disk of another node, whom it was meant for; and when all is well again, none is left.
+//! synced disk of another node, whom it was meant for; and when all is well again, none is left. A replica that is
+//! overloaded is not stood in for.
 //!
 //! The first is part of what `durability` checks with every acknowledgement. While the ring changes
 //! a hint may go to others than whom it was meant for; then it has to be covered by any of them.
@@ -37,6 +38,13 @@ pub fn gone(gone: &Gone<'_>) -> Ruling {
     } = gone;
     let detail = format!("{holder} deleted its hint of key {key} for {owner}, who lacks it");
     Err(Broken::new(PROMISE, *at, detail))
+}
+
+/// A replica that answers is stood in for.
+#[must_use]
+pub fn for_overload(coordinator: &str, at: u64) -> Broken {
+    let detail = format!("{coordinator} had somebody stand in for a replica that is overloaded");
+    Broken::new(PROMISE, at, detail)
 }
 
 /// Somebody still keeps hints although everybody is well.

@@ -116,7 +116,26 @@ pub(crate) struct Hints {
     lanes: BTreeMap<NodeId, Lane>,
     batch: BTreeMap<OpKey, NodeId>,
     begun: Instant,
+    /// The batch has got rid of any.
+    delivered: bool,
     next_tick: Instant,
+}
+
+/// What of a batch belongs to one replica.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    keys: usize,
+    looked_at: usize,
+}
+
+impl Share {
+    fn among(lanes: usize) -> Self {
+        let lanes = lanes.max(1);
+        Self {
+            keys: (BATCH_MAX / lanes).max(1),
+            looked_at: (LOOKED_AT_MAX / lanes).max(BATCH_MAX),
+        }
+    }
 }
 
 impl Hints {
@@ -127,6 +146,7 @@ impl Hints {
             lanes: BTreeMap::new(),
             batch: BTreeMap::new(),
             begun: now,
+            delivered: false,
             next_tick: now,
         }
     }
@@ -155,15 +175,16 @@ impl Hints {
             return Vec::new();
         }
         let mut wanted = Vec::new();
-        let mut left = LOOKED_AT_MAX;
+        let share = Share::among(kept.len());
         for owner in kept {
             let lane = self.lanes.entry(owner).or_insert_with(|| Lane::new(now));
             lane.meter(now);
-            if lane.again <= now && wanted.len() < BATCH_MAX {
-                lane.choose(core, owner, &mut wanted, &mut left);
+            if lane.again <= now {
+                lane.choose(core, owner, share, &mut wanted);
             }
         }
         self.begun = now;
+        self.delivered = false;
         wanted
     }
 
@@ -188,6 +209,7 @@ impl Hints {
             Outcome::Delivered => {
                 core.event(Event::HintHanded { owner });
                 lane.metered += 1;
+                self.delivered = true;
                 lane.wait = BACK_OFF_MIN;
                 lane.trouble.clear();
             }
@@ -204,7 +226,8 @@ impl Hints {
         }
         if self.batch.is_empty() {
             let rest = core.governor.rest(now.since(self.begun));
-            self.next_tick = now + rest;
+            let least = if self.delivered { Duration::ZERO } else { TICK };
+            self.next_tick = now + rest.max(least);
         }
     }
 
@@ -306,21 +329,24 @@ impl Hints {
 
 impl Lane {
     /// Takes the next keys whose new holders are all up.
-    fn choose(&mut self, core: &Core, owner: NodeId, wanted: &mut Wanted, left: &mut usize) {
+    fn choose(&mut self, core: &Core, owner: NodeId, mut share: Share, wanted: &mut Wanted) {
         let index = core.replica.hints();
         let mut last = self.after.take();
         let mut blocked = None;
         for address in index.after(owner, last.clone().as_ref()) {
-            if *left == 0 || BATCH_MAX <= wanted.len() {
+            if share.looked_at == 0 || share.keys == 0 {
                 self.after = last;
                 return;
             }
-            *left -= 1;
+            share.looked_at -= 1;
             match targets(core, owner, address) {
                 None => "its bucket is not known here yet".clone_into(&mut self.trouble),
                 Some(to) => match to.iter().find(|node| !core.is_up(**node)) {
                     Some(down) => blocked = Some(*down),
-                    None => wanted.push((owner, address.hint(owner))),
+                    None => {
+                        share.keys -= 1;
+                        wanted.push((owner, address.hint(owner)));
+                    }
                 },
             }
             last = Some(address.clone());
