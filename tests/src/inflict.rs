@@ -204,15 +204,18 @@ impl World {
         let Some(old) = image.meta(META_IDENTITY_KEY) else {
             return false;
         };
-        let others = (0..self.processes.len()).filter(|other| *other != node);
+        let members = self.rings.newest().concerned();
+        let is_member = |node: usize| members.contains(&self.processes[node].id);
+        let others = (0..self.processes.len()).filter(|other| *other != node && is_member(*other));
         let knows = |other: &usize| {
             let disk = &self.processes[*other].disk;
             let register = disk.synced(Table::Meta, META_REGISTER_KEY);
             register.is_some_and(|register| knows_better(&register, old))
         };
-        let all = self.processes.len();
-        let heard_by = all / 2;
-        all - heard_by <= others.filter(knows).count()
+        // So many others a process has been heard by before it counts for anything.
+        let heard_by = if is_member(node) { members.len() / 2 } else { members.len() / 2 + 1 };
+        let count = others.clone().count();
+        count - heard_by < others.filter(knows).count()
     }
 
     /// Whether it is agreed on which directory is whose: before that nobody can tell.
