@@ -295,13 +295,19 @@ mod tests {
         bytes.put_u32_le(crc);
         let (identity, _) = start(Some(&bytes), 1, ME, false, OTHER).unwrap();
         assert_eq!((identity.uuid, identity.boot, identity.node), (UUID, 5, ME));
-        assert_eq!((identity.lease_start, identity.lives.newest().0), (20_001, 1));
+        assert_eq!(
+            (identity.lease_start, identity.lives.newest().0),
+            (20_001, 1)
+        );
     }
 
     #[test]
     fn an_identity_has_these_bytes() {
         let (identity, write) = start(None, 1, ME, false, UUID).unwrap();
-        let later = Identity { lives: identity.lives.and(0x0102), ..identity };
+        let later = Identity {
+            lives: identity.lives.and(0x0102),
+            ..identity
+        };
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         assert_eq!(hex(&stored(&write)), GOLDEN[0]);
         assert_eq!(hex(&stored(&[later.to_write()])), GOLDEN[1]);

@@ -38,8 +38,8 @@ pub mod limits;
 pub mod message;
 pub mod node;
 mod peers;
-mod replica;
 pub mod register;
+mod replica;
 pub mod request;
 pub mod ring_message;
 #[cfg(feature = "shell")]

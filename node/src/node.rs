@@ -177,7 +177,13 @@ impl Node {
             next_op: dice.random::<u64>() >> 9,
             rng: dice,
         };
-        let desk = Desk::new(options.stored_ring, &core.decree, &identity, core.me, now.mono);
+        let desk = Desk::new(
+            options.stored_ring,
+            &core.decree,
+            &identity,
+            core.me,
+            now.mono,
+        );
         let mut node = Self {
             healing: Box::new(AntiEntropy::new(&core)),
             core,

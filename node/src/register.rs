@@ -266,11 +266,23 @@ mod tests {
     #[test]
     fn a_directory_that_goes_on_is_welcome() {
         let mut register = Register::default();
-        assert_eq!(register.hear(NODE, &who(UUID, 1, &[1])), (Opinion::Welcome, true));
-        assert_eq!(register.hear(NODE, &who(UUID, 1, &[1])), (Opinion::Welcome, false));
-        assert_eq!(register.hear(NODE, &who(UUID, 2, &[1, 2])), (Opinion::Welcome, true));
+        assert_eq!(
+            register.hear(NODE, &who(UUID, 1, &[1])),
+            (Opinion::Welcome, true)
+        );
+        assert_eq!(
+            register.hear(NODE, &who(UUID, 1, &[1])),
+            (Opinion::Welcome, false)
+        );
+        assert_eq!(
+            register.hear(NODE, &who(UUID, 2, &[1, 2])),
+            (Opinion::Welcome, true)
+        );
         let later: Vec<u64> = (1..40).collect();
-        assert_eq!(register.hear(NODE, &who(UUID, 9, &later)), (Opinion::Welcome, true));
+        assert_eq!(
+            register.hear(NODE, &who(UUID, 9, &later)),
+            (Opinion::Welcome, true)
+        );
         assert_eq!(register.only(NODE), Some(UUID));
     }
 
@@ -279,11 +291,23 @@ mod tests {
         let mut register = Register::default();
         register.hear(NODE, &who(UUID, 2, &[1, 2, 3]));
         // Put back to the second life and started once, then twice.
-        assert_eq!(register.hear(NODE, &who(UUID, 2, &[1, 2])).0, Opinion::Refused);
-        assert_eq!(register.hear(NODE, &who(UUID, 3, &[1, 2, 9])), (Opinion::Refused, true));
-        assert_eq!(register.hear(NODE, &who(UUID, 4, &[1, 2, 9, 10])).0, Opinion::Refused);
+        assert_eq!(
+            register.hear(NODE, &who(UUID, 2, &[1, 2])).0,
+            Opinion::Refused
+        );
+        assert_eq!(
+            register.hear(NODE, &who(UUID, 3, &[1, 2, 9])),
+            (Opinion::Refused, true)
+        );
+        assert_eq!(
+            register.hear(NODE, &who(UUID, 4, &[1, 2, 9, 10])).0,
+            Opinion::Refused
+        );
         // Then nobody may use it any more.
-        assert_eq!(register.hear(NODE, &who(UUID, 3, &[1, 2, 3, 4])).0, Opinion::Refused);
+        assert_eq!(
+            register.hear(NODE, &who(UUID, 3, &[1, 2, 3, 4])).0,
+            Opinion::Refused
+        );
         assert_eq!(register.only(NODE), None);
     }
 
@@ -292,11 +316,20 @@ mod tests {
         let mut register = Register::default();
         register.hear(NODE, &who(UUID, 1, &[1]));
         let other = NodeUuid::new(8);
-        assert_eq!(register.hear(NODE, &who(other, 1, &[5])), (Opinion::Another, true));
-        assert_eq!((register.last(NODE), register.only(NODE)), (Some(other), None));
+        assert_eq!(
+            register.hear(NODE, &who(other, 1, &[5])),
+            (Opinion::Another, true)
+        );
+        assert_eq!(
+            (register.last(NODE), register.only(NODE)),
+            (Some(other), None)
+        );
         let third = who(NodeUuid::new(9), 2, &[1, 2]);
         assert_eq!(register.hear(NODE, &third).0, Opinion::Refused);
-        assert_eq!(register.hear(NodeId::new(3), &who(UUID, 1, &[1])).0, Opinion::Refused);
+        assert_eq!(
+            register.hear(NodeId::new(3), &who(UUID, 1, &[1])).0,
+            Opinion::Refused
+        );
     }
 
     #[test]
@@ -309,7 +342,10 @@ mod tests {
             assert!(!two.take(trace));
         }
         assert_eq!(two, one);
-        assert_eq!(two.hear(NODE, &who(UUID, 2, &[1, 2, 9])).0, Opinion::Refused);
+        assert_eq!(
+            two.hear(NODE, &who(UUID, 2, &[1, 2, 9])).0,
+            Opinion::Refused
+        );
     }
 
     #[test]

@@ -537,7 +537,6 @@ impl Replica {
         true
     }
 
-
     fn retire(&mut self, address: &Address) {
         if let Some(entry) = self.entries.get(address)
             && !entry.loading

@@ -31,13 +31,18 @@ fn put(dev: &Dev, key: &str, value: &str) -> Value {
 fn row(dev: &Dev, name: &str) -> Value {
     let status = json(dev, &["cluster", "status"]);
     let rows = status["nodes"].as_array().cloned().unwrap_or_default();
-    rows.into_iter().find(|row| row["name"] == name).unwrap_or_default()
+    rows.into_iter()
+        .find(|row| row["name"] == name)
+        .unwrap_or_default()
 }
 
 fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     let since = Instant::now();
     while !is() {
-        assert!(since.elapsed() < Duration::from_secs(60), "not in a minute: {what}");
+        assert!(
+            since.elapsed() < Duration::from_secs(60),
+            "not in a minute: {what}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -71,7 +76,10 @@ fn let_it_be_known() {
 
 fn wait_converged(dev: &Dev) {
     let output = dev.command().args(["cluster", "wait-converged"]).output();
-    assert!(output.is_ok_and(|output| output.status.success()), "it converges");
+    assert!(
+        output.is_ok_and(|output| output.status.success()),
+        "it converges"
+    );
 }
 
 #[test]

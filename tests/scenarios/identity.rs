@@ -11,7 +11,9 @@ use quorate_sim::{story::Story, world::World};
 const KEY: u32 = 0;
 
 fn uuid(world: &World, node: usize) -> NodeUuid {
-    let stored = world.processes[node].disk.synced(Table::Meta, META_IDENTITY_KEY);
+    let stored = world.processes[node]
+        .disk
+        .synced(Table::Meta, META_IDENTITY_KEY);
     let identity = Identity::stored(&stored.expect("every directory has one"));
     identity.expect("it is sound").uuid
 }
@@ -41,7 +43,10 @@ fn a_wiped_node_counts_for_no_read_until_rebuilt() {
     story.world.start(b);
     story.wait(5_000);
     assert_ne!(uuid(&story.world, b), before);
-    assert!(!is_named(&story.world, b), "one owner has not told it what it holds");
+    assert!(
+        !is_named(&story.world, b),
+        "one owner has not told it what it holds"
+    );
     assert_eq!(
         story.get(a, KEY, 2).code(),
         Some(ErrorCode::Unavailable),
@@ -123,7 +128,10 @@ fn a_node_put_back_while_nobody_hears_it_is_told_later() {
     assert_eq!(uuid(&story.world, a), before, "nobody could tell it");
     story.world.network.mend();
     let read = story.get(b, KEY, 2).ops();
-    assert!(read.contains(&second), "a copy of nobody known counts for nothing");
+    assert!(
+        read.contains(&second),
+        "a copy of nobody known counts for nothing"
+    );
     story.wait(20_000);
     assert_ne!(uuid(&story.world, a), before);
     assert!(is_named(&story.world, a));

@@ -213,7 +213,11 @@ impl World {
             register.is_some_and(|register| knows_better(&register, old))
         };
         // So many others a process has been heard by before it counts for anything.
-        let heard_by = if is_member(node) { members.len() / 2 } else { members.len() / 2 + 1 };
+        let heard_by = if is_member(node) {
+            members.len() / 2
+        } else {
+            members.len() / 2 + 1
+        };
         let count = others.clone().count();
         count - heard_by < others.filter(knows).count()
     }
@@ -226,8 +230,9 @@ impl World {
 
     /// Tells the oracle of reads about all keys of a node.
     fn weaken(&mut self, node: usize, how: fn(&mut Session, u32, u64)) {
+        let moves = self.options.ring_interval.is_some();
         for key in 0..self.layout.owners.len() {
-            if self.layout.owners[key].contains(&node) {
+            if moves || self.layout.owners[key].contains(&node) {
                 let key = u32::try_from(key).expect("a run has few keys");
                 how(&mut self.session, key, self.now);
             }
@@ -249,12 +254,11 @@ impl World {
 
     /// From now on what a node's disk holds counts for nothing.
     fn distrust(&mut self, node: usize) {
+        // Also of keys that it does not own any more, or not yet.
         for key in 0..self.layout.owners.len() {
-            if self.layout.owners[key].contains(&node) {
-                let key = u32::try_from(key).expect("a run has few keys");
-                self.rotted.insert((node, key));
-                self.causality.forget(node, key);
-            }
+            let key = u32::try_from(key).expect("a run has few keys");
+            self.rotted.insert((node, key));
+            self.causality.forget(node, key);
         }
     }
 

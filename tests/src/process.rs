@@ -133,9 +133,14 @@ impl Process {
         let stored = self.disk.synced(Table::Meta, META_IDENTITY_KEY);
         let uuid = u128::from(self.rng.word()) << 64 | u128::from(self.rng.word());
         let amnesia = opened.amnesia.is_some();
-        let (identity, writes) =
-            identity::start(stored.as_deref(), CLUSTER, self.id, amnesia, NodeUuid::new(uuid))
-                .expect("the identity on this disk is our own");
+        let (identity, writes) = identity::start(
+            stored.as_deref(),
+            CLUSTER,
+            self.id,
+            amnesia,
+            NodeUuid::new(uuid),
+        )
+        .expect("the identity on this disk is our own");
         let ticket = Ticket(0);
         self.disk.commit_now(Command::Write { ticket, writes });
         let read = |key| Ok::<_, BadRing>(self.disk.synced(Table::Meta, key));

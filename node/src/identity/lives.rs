@@ -23,7 +23,9 @@ impl Lives {
     #[must_use]
     pub fn of(number: u64, newest_first: &[u64]) -> Option<Self> {
         let mut marks = [0; LIVES_MAX];
-        marks.get_mut(..newest_first.len())?.copy_from_slice(newest_first);
+        marks
+            .get_mut(..newest_first.len())?
+            .copy_from_slice(newest_first);
         let lives = Self { number, marks };
         (lives.marks().len() == newest_first.len()).then_some(lives)
     }

@@ -103,7 +103,12 @@ impl Node {
 
     fn name_founders(&mut self, decree: &Decree) {
         let unnamed = |voter: &&Voter| voter.uuid == NodeUuid::ANY;
-        let nameless: Vec<NodeId> = decree.voters.iter().filter(unnamed).map(|v| v.node).collect();
+        let nameless: Vec<NodeId> = decree
+            .voters
+            .iter()
+            .filter(unnamed)
+            .map(|v| v.node)
+            .collect();
         let me = self.core.me;
         let directory = |node: NodeId| {
             if node == me {

@@ -108,7 +108,9 @@ impl Node {
         self.standing.next = now + AGAIN;
         self.weigh();
         let others = self.others();
-        let missing = others.iter().filter(|node| !self.standing.heard.contains(node));
+        let missing = others
+            .iter()
+            .filter(|node| !self.standing.heard.contains(node));
         let missing: Vec<NodeId> = missing.copied().collect();
         let settled = self.standing.accepted && missing.iter().all(|node| !self.core.is_up(*node));
         if settled {
@@ -172,7 +174,11 @@ impl Node {
         let Identity {
             uuid, boot, lives, ..
         } = standing.durable;
-        let heard = all.iter().cycle().skip(first).take(all.len().min(TRACES_MAX));
+        let heard = all
+            .iter()
+            .cycle()
+            .skip(first)
+            .take(all.len().min(TRACES_MAX));
         let message = Message::Greet {
             id: RpcId(0),
             who: Introduction { uuid, boot, lives },

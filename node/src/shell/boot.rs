@@ -27,8 +27,8 @@ use crate::{
     config::{NodeConfig, Problems},
     identity::{self, Identity, META_CATALOGUE_KEY, META_IDENTITY_KEY},
     limits::Limits,
-    register::META_REGISTER_KEY,
     node::{META_MEMBERS_KEY, Node, Options, StoredRing},
+    register::META_REGISTER_KEY,
     store::{Durability, Engine, FjallEngine, FjallOptions, Opened, Persist, Table, Write},
 };
 

@@ -84,7 +84,10 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
             );
         }
         Event::Rebuilding { transfers } => {
-            tracing::warn!(transfers, "rebuilding: taking in what the other replicas hold");
+            tracing::warn!(
+                transfers,
+                "rebuilding: taking in what the other replicas hold"
+            );
         }
         Event::Rebuilt => tracing::info!("rebuilt: this data directory counts again"),
         Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),

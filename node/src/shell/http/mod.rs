@@ -117,7 +117,11 @@ impl Web {
 async fn ready(State(web): Shared) -> (StatusCode, &'static str) {
     if web.host.is_ready() {
         let rebuilding = web.host.is_rebuilding();
-        let said = if rebuilding { "ready, rebuilding\n" } else { "ready\n" };
+        let said = if rebuilding {
+            "ready, rebuilding\n"
+        } else {
+            "ready\n"
+        };
         (StatusCode::OK, said)
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")

@@ -111,7 +111,8 @@ impl Standing {
         drop(counted);
         let (rebuilding, left) = place.rebuilding;
         self.rebuilding.set(i64::from(rebuilding));
-        self.rebuild_left.set(i64::try_from(left).unwrap_or(i64::MAX));
+        self.rebuild_left
+            .set(i64::try_from(left).unwrap_or(i64::MAX));
         let Progress {
             done, total, bytes, ..
         } = place.progress;
