@@ -6,6 +6,8 @@
 
 #[path = "cluster/dev.rs"]
 mod dev;
+#[path = "cluster/directories.rs"]
+mod directories;
 #[path = "cluster/handoff.rs"]
 mod handoff;
 #[path = "cluster/programs.rs"]

@@ -7,6 +7,7 @@
 //! | 1, 3, 5, 12, 19, 21, 26, 31, 33, 42 | here |
 //! | 23, 24, 25, 27, 28 | `storage`; 25 also `care` |
 //! | 2, 35 | `clocks` |
+//! | 7, 39, 48 | `identity` |
 //! | 18, 32, 44, 45 | `network` |
 //! | 43, 46, 50 | `clients` |
 //! | readers behind | `sessions` |
@@ -18,7 +19,6 @@
 //! | 29 | arrives with anti-entropy |
 //! | 11, 13, 36 to 38 | arrive with ring changes |
 //! | 6, 34 | arrive with reaping |
-//! | 7, 39, 48 | wait for fences of restored and cloned directories (`run --extras`) |
 //! | 41 | counters are not offered |
 //!
 //! A disk that acknowledges a write and keeps the old version (the other half of row 27) is not
@@ -35,6 +35,8 @@ mod clients;
 mod clocks;
 #[path = "scenarios/hints.rs"]
 mod hints;
+#[path = "scenarios/identity.rs"]
+mod identity;
 #[path = "scenarios/network.rs"]
 mod network;
 #[path = "scenarios/sessions.rs"]

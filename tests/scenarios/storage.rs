@@ -94,7 +94,7 @@ fn nothing_is_acknowledged_when_all_disks_are_full() {
 }
 
 /// Row 23: a journal that ends too early is not the end of the log. The node that lost synced
-/// writes knows it, and counts for no read.
+/// writes knows it, and counts for no read before it has been rebuilt.
 #[test]
 fn mid_log_damage_is_not_end_of_log() {
     let mut story = Story::begin(23);
@@ -107,15 +107,19 @@ fn mid_log_damage_is_not_end_of_log() {
     story.wait(1_000);
     story.world.processes[b].disk.damage_journal();
     story.world.crash(b, None);
+    story.world.isolate(c);
     story.world.start(b);
     story.wait(3_000);
-    assert_eq!(story.get(b, KEY, 2).ops(), [op]);
-    story.world.isolate(c);
     assert_eq!(
         story.get(a, KEY, 2).code(),
         Some(ErrorCode::Unavailable),
         "one replica is away, one does not count"
     );
+    story.world.network.mend();
+    story.wait(10_000);
+    story.world.isolate(c);
+    assert_eq!(story.get(a, KEY, 2).ops(), [op], "it is rebuilt");
+    story.end();
 }
 
 /// Row 26: what the others said of a damaged record heals it, unless it was written and damaged

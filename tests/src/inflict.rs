@@ -216,15 +216,22 @@ impl World {
         let Some(old) = image.meta(META_IDENTITY_KEY) else {
             return false;
         };
-        let others = (0..self.processes.len()).filter(|other| *other != node);
+        let members = self.rings.newest().concerned();
+        let is_member = |node: usize| members.contains(&self.processes[node].id);
+        let others = (0..self.processes.len()).filter(|other| *other != node && is_member(*other));
         let knows = |other: &usize| {
             let disk = &self.processes[*other].disk;
             let register = disk.synced(Table::Meta, META_REGISTER_KEY);
             register.is_some_and(|register| knows_better(&register, old))
         };
-        let all = self.processes.len();
-        let heard_by = all / 2;
-        all - heard_by <= others.filter(knows).count()
+        // So many others a process has been heard by before it counts for anything.
+        let heard_by = if is_member(node) {
+            members.len() / 2
+        } else {
+            members.len() / 2 + 1
+        };
+        let count = others.clone().count();
+        count - heard_by < others.filter(knows).count()
     }
 
     /// Whether it is agreed on which directory is whose: before that nobody can tell.
@@ -235,8 +242,9 @@ impl World {
 
     /// Tells the oracle of reads about all keys of a node.
     fn weaken(&mut self, node: usize, how: fn(&mut Session, u32, u64)) {
+        let moves = self.options.ring_interval.is_some();
         for key in 0..self.layout.owners.len() {
-            if self.layout.owners[key].contains(&node) {
+            if moves || self.layout.owners[key].contains(&node) {
                 let key = u32::try_from(key).expect("a run has few keys");
                 how(&mut self.session, key, self.now);
             }
@@ -258,12 +266,11 @@ impl World {
 
     /// From now on what a node's disk holds counts for nothing.
     fn distrust(&mut self, node: usize) {
+        // Also of keys that it does not own any more, or not yet.
         for key in 0..self.layout.owners.len() {
-            if self.layout.owners[key].contains(&node) {
-                let key = u32::try_from(key).expect("a run has few keys");
-                self.rotted.insert((node, key));
-                self.causality.forget(node, key);
-            }
+            let key = u32::try_from(key).expect("a run has few keys");
+            self.rotted.insert((node, key));
+            self.causality.forget(node, key);
         }
     }
 

@@ -329,7 +329,7 @@ impl Options {
         let mut rng = Rng::new(self.seed, 0x0907);
         let classes = &self.classes;
         let harmed = classes.bit_rot || classes.silent_loss || classes.misdirected;
-        if !harmed && self.ring_interval.is_none() && rng.chance(500_000) {
+        if !harmed && rng.chance(500_000) {
             self.extras = Extras {
                 wipe: rng.chance(500_000),
                 restore: rng.chance(500_000),

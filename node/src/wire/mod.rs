@@ -107,9 +107,9 @@ pub mod kind {
     /// [`Message::Members`](super::Message::Members).
     pub const MEMBERS: u16 = 233;
     /// [`Message::Greet`](super::Message::Greet).
-    pub const GREET: u16 = 240;
+    pub const GREET: u16 = 234;
     /// [`Message::Greeted`](super::Message::Greeted).
-    pub const GREETED: u16 = 241;
+    pub const GREETED: u16 = 235;
     /// [`RingMessage::Prepare`](crate::ring_message::RingMessage::Prepare).
     pub const RING_PREPARE: u16 = 270;
     /// [`RingMessage::Propose`](crate::ring_message::RingMessage::Propose).

@@ -38,11 +38,13 @@ fn samples() -> Vec<Message> {
             place: place.clone(),
             owner,
             record: RECORD,
+            generation: 9,
         },
         HintMessage::Hand {
             epoch,
             place: place.clone(),
             record: RECORD,
+            generation: 9,
         },
         HintMessage::Handed {
             verdict: Verdict::Durable,
@@ -56,6 +58,7 @@ fn samples() -> Vec<Message> {
         HintMessage::Held {
             complete: true,
             hints: vec![(owner, RECORD)],
+            generation: 9,
         },
         HintMessage::Count,
         HintMessage::Counted {
@@ -70,15 +73,15 @@ fn samples() -> Vec<Message> {
 
 /// In the order of [`samples`].
 const GOLDEN: &[&str] = &[
-    "27000000f0000001020100000000000086a16501a16201a174cfffffffffffffffffa16bc4036b6579a16f02\
-     a172c407007265636f7264",
-    "24000000f1000001020100000000000085a16501a16201a174cfffffffffffffffffa16bc4036b6579a172c4\
-     07007265636f7264",
+    "2a000000f0000001020100000000000087a16501a16201a174cfffffffffffffffffa16bc4036b6579a16f02\
+     a172c407007265636f7264a16709",
+    "27000000f1000001020100000000000086a16501a16201a174cfffffffffffffffffa16bc4036b6579a172c4\
+     07007265636f7264a16709",
     "1c000000f2000001020100000000000082a17601a163c414010000000000000000000000000000abcd010305",
     "15000000f2000001020100000000000083a17603a164a96469736b5f66756c6ca163c40100",
     "16000000f3000001020100000000000083a16201a174cfffffffffffffffffa16bc4036b6579",
-    "21000000f4000001020100000000000082a8636f6d706c657465c3a568696e74739182a16f02a172c4070072\
-     65636f7264",
+    "2d000000f4000001020100000000000083a8636f6d706c657465c3a568696e74739182a16f02a172c4070072\
+     65636f7264aa67656e65726174696f6e09",
     "01000000f5000001020100000000000080",
     "48000000f6000001020100000000000082a8636f6d706c657465c2a46b6570749186a56f776e657202a5636f\
      756e7403a5627974657304a96f6c646573745f6d7305aa7065725f6d696e75746506a774726f75626c65a174",
