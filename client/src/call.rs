@@ -70,7 +70,8 @@ struct Flight {
     waiting: Waiting,
     link: Arc<Link>,
     started: Instant,
-    _count: InFlight,
+    /// Says something of how fast its node is.
+    counted: Option<InFlight>,
 }
 
 /// An operation between tries.
@@ -287,7 +288,7 @@ impl Call<'_> {
             waiting,
             link: link.clone(),
             started,
-            _count: link.begin(started),
+            counted: is_quick(&self.request).then(|| link.begin(started)),
         };
         self.wait(flight).await
     }
@@ -301,8 +302,9 @@ impl Call<'_> {
         let (started, limit) = (flight.started, flight.link.limit());
         let mut outcome = Try::Slow;
         self.slow = Some(flight);
+        let quick = is_quick(&self.request);
         let delay = self.pool.hedging(|hedging| hedging.delay());
-        if let Some(delay) = delay.filter(|delay| *delay < limit) {
+        if let Some(delay) = delay.filter(|delay| quick && *delay < limit) {
             outcome = self.wait_for_slow(started + delay).await;
             if matches!(outcome, Try::Slow)
                 && self.next_link().is_some()
@@ -346,10 +348,12 @@ impl Call<'_> {
         let Some(frame) = frame else {
             return Try::Lost(format!("{}: the connection was lost", flight.link.label()));
         };
-        let (now, took) = (Instant::now(), flight.started.elapsed());
-        flight.link.answered(took, now);
-        if self.effect == Effect::Read {
-            self.pool.hedging(|hedging| hedging.record(took));
+        if flight.counted.is_some() {
+            let (now, took) = (Instant::now(), flight.started.elapsed());
+            flight.link.answered(took, now);
+            if self.effect == Effect::Read {
+                self.pool.hedging(|hedging| hedging.record(took));
+            }
         }
         match Response::decode(frame.kind, &frame.body) {
             Ok(response) => Try::Answer(response),
@@ -381,6 +385,14 @@ async fn either(this: &mut Flight, slow: Option<Flight>, until: Instant) -> Ende
         }
     };
     timeout_at(until, both).await.unwrap_or(Ended::Time)
+}
+
+/// Whether how long it takes says something of the node: what asks all nodes waits for the slowest.
+const fn is_quick(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Get(_) | Request::Put(_) | Request::Delete(_)
+    )
 }
 
 fn route(request: &Request) -> Route<'_> {

@@ -26,6 +26,14 @@ use crate::{
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a client behaves, where that differs from the usual.
+///
+/// ```
+/// use std::time::Duration;
+/// use quorate_client::Options;
+///
+/// let hasty = Options { timeout: Duration::from_millis(500), ..Options::default() };
+/// assert_eq!(hasty.pin, None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Time each operation has, and connecting too; an operation can say otherwise.
@@ -47,6 +55,16 @@ impl Default for Options {
 }
 
 /// The ring as a node told it.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) -> Result<(), ReadError> {
+/// for member in client.ring().await?.ring.members() {
+///     println!("{} in {}", member.name, member.zone);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RingInfo {
     /// Members and preference lists.

@@ -11,6 +11,15 @@ use crate::{
 };
 
 /// What is known of a write that did not succeed.
+///
+/// ```
+/// use quorate_client::{Outcome, WriteError, wire::{ErrorBody, ErrorCode}};
+///
+/// let error = WriteError::from(ErrorBody::new(ErrorCode::Conflict, "somebody was faster"));
+/// assert_eq!(error.outcome(), Outcome::NotApplied);
+/// let error = WriteError::from(ErrorBody::new(ErrorCode::UnknownOutcome, "no answer"));
+/// assert_eq!(error.outcome(), Outcome::Unknown);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was certainly not applied.
@@ -20,6 +29,21 @@ pub enum Outcome {
 }
 
 /// Whether trying again makes sense.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) -> Result<(), WriteError> {
+/// let id = client.op_id();
+/// loop {
+///     match client.put("default", "k", "v").op_id(id).send().await {
+///         Ok(_) => return Ok(()),
+///         Err(error) if error.retry() == Retry::Never => return Err(error),
+///         // The same operation id each time: applied once, whatever became of the first.
+///         Err(_) => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// It would end the same way.
@@ -31,6 +55,18 @@ pub enum Retry {
 }
 
 /// Why a get, a listing or a question about the cluster has no answer.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) {
+/// match client.get("default", "k").r(3).send().await {
+///     Ok(got) => println!("{} values", got.siblings.len()),
+///     Err(ReadError::Unavailable(why)) => println!("too few replicas: {why}"),
+///     Err(ReadError::Overloaded(why)) => println!("limit {:?}", why.limit),
+///     Err(other) => println!("{other}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -99,6 +135,18 @@ impl From<ErrorBody> for ReadError {
 }
 
 /// Why a put, a delete or a change of a bucket did not succeed.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) {
+/// match client.put("default", "k", "v").if_absent().send().await {
+///     Ok(written) => println!("durable on {:?}", written.durable_on),
+///     Err(WriteError::Conflict(_)) => println!("there is one; nothing was changed"),
+///     Err(WriteError::Unknown(why)) => println!("perhaps, on {:?}", why.stored_on),
+///     Err(other) => println!("not applied: {other}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -188,6 +236,15 @@ impl From<ErrorBody> for WriteError {
 }
 
 /// Why an update did not succeed.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) {
+/// if let Err(error) = client.update("default", "k", |_| "merged").await {
+///     println!("{error}: {:?}", error.outcome());
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpdateError {
@@ -231,6 +288,17 @@ impl UpdateError {
 }
 
 /// Why there is no client.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(profile: Profile) {
+/// match Client::connect(&profile).await {
+///     Ok(client) => client.close().await,
+///     Err(ConnectError::Unreachable { tried }) => println!("{}", tried.join(", ")),
+///     Err(other) => println!("{other}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {

@@ -58,6 +58,13 @@ const CARE_PERIOD: Duration = Duration::from_millis(50);
 const OP_IDS: usize = 64;
 
 /// Which node a request about a key goes to.
+///
+/// ```
+/// use quorate_client::{Options, Routing};
+///
+/// let options = Options { routing: Routing::Random, ..Options::default() };
+/// assert_ne!(options, Options::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Routing {
     /// A replica of the key: the one that will answer soonest.

@@ -31,6 +31,14 @@ pub struct Profile {
 }
 
 /// Why there is no profile.
+///
+/// ```
+/// use std::path::Path;
+/// use quorate_client::{Profile, ProfileError};
+///
+/// let missing = Profile::load(Path::new("/nowhere/client.toml"));
+/// assert!(matches!(missing, Err(ProfileError::Read { .. })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// The file cannot be read.

@@ -9,6 +9,15 @@ use bytes::Bytes;
 
 /// What has been seen of a key. Hand it back with the next write of that key, and the write
 /// replaces exactly what was seen.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let written = client.put("default", "k", "first").send().await?;
+/// client.put("default", "k", "second").context(&written.context).send().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Context(Bytes);
 
@@ -54,6 +63,13 @@ impl fmt::Debug for Context {
 }
 
 /// Names one write. A write that is sent again under the same id is applied once.
+///
+/// ```
+/// use quorate_client::OpId;
+///
+/// let id = OpId::from_bytes(*b"order 2026-00017");
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId([u8; 16]);
 
@@ -101,6 +117,13 @@ impl FromStr for OpId {
 }
 
 /// Why a text is not what it should be.
+///
+/// ```
+/// use quorate_client::{Context, OpId, TextError};
+///
+/// assert_eq!(Context::from_text("not one"), Err(TextError::Context));
+/// assert_eq!("7".parse::<OpId>(), Err(TextError::OpId));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     /// Not the text of a context.

@@ -66,6 +66,13 @@ fn data_goes_round_with_siblings_and_contexts() {
 
     // The context of both replaces both; then it matches no more.
     let seen = both.header("x-quorate-context").unwrap();
+    let again = web.get("/kv/default/k?r=1", &[("X-Quorate-Context", seen)]);
+    assert_eq!((again.status, values(&again)), (300, values(&both)));
+    let foreign = web.get("/kv/default/other", &[("X-Quorate-Context", seen)]);
+    assert_eq!(
+        (foreign.status, foreign.code()),
+        (400, "bad_context".to_owned())
+    );
     let merged = web.put("/kv/default/k", b"xy", &[("X-Quorate-Context", seen)]);
     assert_eq!(merged.status, 200, "{merged:?}");
     assert_eq!(other.get("/kv/default/k", &[]).body, b"xy");
@@ -387,7 +394,7 @@ fn a_token_is_taken_back_and_certificates_are_read_again_at_sighup() {
     std::fs::write(&file, format!("revoked_tokens = [\"x\"]\n{text}")).unwrap();
     hang_up();
     until(&|| log().contains("nothing was read again"));
-    assert_eq!(other.put("/kv/default/k", b"v", &[]).status, 200);
+    assert_eq!(other.put("/kv/default/j", b"v", &[]).status, 200);
 
     std::fs::write(&file, format!("revoked_tokens = [\"{id}\"]\n{text}")).unwrap();
     hang_up();

@@ -87,6 +87,15 @@ impl Client {
 }
 
 /// Reads of many keys, not yet sent.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) {
+/// let keys = (0..10_000).map(|n| format!("user/{n}"));
+/// let got = client.get_many("default", keys).r(1).concurrency(256).send().await;
+/// println!("{} failed", got.iter().filter(|got| got.is_err()).count());
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is read until it is sent"]
 pub struct GetMany<'a> {
@@ -148,6 +157,16 @@ impl GetMany<'_> {
 }
 
 /// One write of many.
+///
+/// ```
+/// use quorate_client::{OpId, PutItem};
+///
+/// let item = PutItem {
+///     op_id: Some(OpId::from_bytes(*b"order 2026-00017")),
+///     ..PutItem::from(("order/17", "paid"))
+/// };
+/// assert_eq!(item.key, "order/17");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutItem {
     /// The key.
@@ -172,6 +191,17 @@ impl<K: AsRef<[u8]>, V: Into<Bytes>> From<(K, V)> for PutItem {
 }
 
 /// What became of one write of many.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) {
+/// for PutOutcome { item, result } in client.put_many("default", [("k", "v")]).send().await {
+///     if let Err(error) = result {
+///         println!("{:?} under {:?}: {error}", item.key, item.op_id);
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutOutcome {
     /// The write, now with its operation id: send it again as it is if its outcome is unknown.
@@ -181,6 +211,14 @@ pub struct PutOutcome {
 }
 
 /// Writes of many keys, not yet sent.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) {
+/// let items = (0..10_000).map(|n| (format!("user/{n}"), n.to_string()));
+/// let outcomes = client.put_many("default", items).w(3).concurrency(256).send().await;
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is written until it is sent"]
 pub struct PutMany<'a> {

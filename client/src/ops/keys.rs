@@ -16,6 +16,17 @@ use crate::{
 const PAGE: u32 = 1000;
 
 /// A listing that is fetched as it is read.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) -> Result<(), ReadError> {
+/// let mut keys = client.keys("default").prefix("user/").limit(10);
+/// while let Some(key) = keys.next().await {
+///     println!("{:?}", key?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is listed until it is read"]
 pub struct Keys<'a> {

@@ -16,6 +16,20 @@ use crate::{
 };
 
 /// What a get found.
+///
+/// ```
+/// use quorate_client::{Got, wire::{GetReply, Version}};
+///
+/// let version = |value: &'static str| Version {
+///     value: Some(value.into()),
+///     ..Version::default()
+/// };
+/// let one = GetReply { siblings: vec![version("milk")], ..GetReply::default() };
+/// assert_eq!(Got::from(one).value().map(|value| &value[..]), Some(&b"milk"[..]));
+/// // Written by two who had not seen each other: none of them is *the* value.
+/// let two = GetReply { siblings: vec![version("milk"), version("eggs")], ..GetReply::default() };
+/// assert_eq!(Got::from(two).value(), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Got {
     /// Live values; several when they were written concurrently, none when there is no such key.
@@ -51,6 +65,16 @@ impl From<GetReply> for Got {
 }
 
 /// A get, not yet sent.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) -> Result<(), ReadError> {
+/// let timeout = std::time::Duration::from_millis(200);
+/// let got = client.get("default", "k").r(2).pr(1).timeout(timeout).send().await?;
+/// println!("{} of {} replicas answered", got.answered, got.asked);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is read until it is sent"]
 pub struct Get<'a> {
@@ -137,6 +161,15 @@ async fn ask(
 }
 
 /// An explain, not yet sent.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) -> Result<(), ReadError> {
+/// let explained = client.explain("default", "k").send().await?;
+/// println!("partition {}", explained.partition);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is asked until it is sent"]
 pub struct Explain<'a> {

@@ -13,6 +13,15 @@ use crate::{
 };
 
 /// A write that reached its quorum.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) -> Result<(), WriteError> {
+/// let written = client.put("default", "k", "v").send().await?;
+/// println!("{}: on disk on {}", written.op_id, written.durable_on.join(", "));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// Covers exactly the versions in `siblings`.
@@ -125,11 +134,28 @@ fn written(reply: WriteReply, op_id: OpId) -> Written {
 }
 
 /// A put, not yet sent.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client) -> Result<(), WriteError> {
+/// let day = std::time::Duration::from_hours(24);
+/// client.put("default", "k", "v").w(3).pw(2).sloppy(false).ttl(day).send().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is written until it is sent"]
 pub struct Put<'a>(Write<'a>);
 
 /// A delete, not yet sent.
+///
+/// ```no_run
+/// # use quorate_client::*;
+/// # async fn example(client: Client, seen: Context) -> Result<(), WriteError> {
+/// client.delete("default", "k").context(&seen).w(3).send().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is deleted until it is sent"]
 pub struct Delete<'a>(Write<'a>);

@@ -14,8 +14,8 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use quorate_client::{
-    Context,
-    wire::{self, GetReply, GetRequest, KeysReply, KeysRequest, Version},
+    Context, TextError,
+    wire::{self, ErrorBody, ErrorCode, GetReply, GetRequest, KeysReply, KeysRequest, Version},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -81,8 +81,8 @@ async fn get(
 ) -> Result<Response, Refusal> {
     let query: GetQuery = query(request.uri())?;
     let key = target.key()?;
-    let reply = read(web, principal, &target, &query).await?;
     let headers = request.headers();
+    let reply = read(web, principal, &target, &query, brought(headers)?).await?;
     let accepts = |what: &str| {
         let accept = headers.get(header::ACCEPT);
         accept.is_some_and(|accept| accept.to_str().is_ok_and(|accept| accept.contains(what)))
@@ -110,18 +110,35 @@ async fn get(
     Ok(response)
 }
 
+/// Contexts that a reader has: it is shown nothing older.
+fn brought(headers: &HeaderMap) -> Result<Vec<Bytes>, Refusal> {
+    let parse = |text: &HeaderValue| {
+        let context = text
+            .to_str()
+            .ok()
+            .and_then(|text| Context::from_text(text).ok());
+        let bad = || ErrorBody::new(ErrorCode::BadContext, TextError::Context.to_string());
+        context
+            .map(|context| context.as_bytes().clone())
+            .ok_or_else(bad)
+    };
+    let contexts = headers.get_all(CONTEXT).iter().map(parse);
+    Ok(contexts.collect::<Result<_, _>>()?)
+}
+
 async fn read(
     web: &Web,
     principal: &Principal,
     target: &Target,
     query: &GetQuery,
+    seen: Vec<Bytes>,
 ) -> Result<GetReply, Refusal> {
     let request = wire::Request::Get(GetRequest {
         bucket: target.bucket.clone(),
         key: target.key()?,
         r: query.r,
         pr: query.pr,
-        seen: Vec::new(),
+        seen,
         timeout_ms: patience(query.timeout.as_deref())?,
     });
     let wire::Response::Got(reply) = web.ask(request, principal).await? else {
@@ -141,7 +158,9 @@ pub(super) async fn seen(
         pr: None,
         timeout: None,
     };
-    Ok(read(web, principal, target, &query).await?.context)
+    Ok(read(web, principal, target, &query, Vec::new())
+        .await?
+        .context)
 }
 
 fn single(version: &Version) -> Response {
