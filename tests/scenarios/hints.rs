@@ -106,6 +106,7 @@ fn a_full_holder_refuses_and_keeps_what_it_has() {
     kill(&mut story, &[b, c]);
     let (first, answer) = story.put(a, KEY, None);
     assert_eq!(answer.ops(), [first], "each has room for one");
+    story.wait(200);
     assert_eq!(hints_of_all(&story), 2);
     let before = story.world.refusals;
     let op = story.prepare(KEY, false, None, Condition::None);
@@ -127,6 +128,7 @@ fn a_hint_stays_until_its_owner_has_it_on_disk() {
     kill(&mut story, &[b, c]);
     let (op, answer) = story.put(a, KEY, None);
     assert_eq!(answer.ops(), [op]);
+    story.wait(200);
     assert_eq!(hints_of_all(&story), 2);
     for node in [b, c] {
         story.world.processes[node].disk.set_slow(true);
@@ -154,6 +156,7 @@ fn hints_are_handed_over_after_a_restart_without_traffic() {
     kill(&mut story, &[b, c]);
     let (op, answer) = story.put(a, KEY, None);
     assert_eq!(answer.ops(), [op]);
+    story.wait(200);
     for &node in &keepers {
         assert_eq!(hints(&story, node), 1);
         story.world.crash(node, None);

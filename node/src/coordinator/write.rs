@@ -333,7 +333,7 @@ impl WriteOp {
             // To one that is thought down too: the thought may be wrong, and nothing waits for it.
             self.dispatch(core, node);
             if self.plan.sloppy && !core.is_up(node) {
-                self.have_stand_in(core, node);
+                self.is_away(core, node);
             }
         }
     }

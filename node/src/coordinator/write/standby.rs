@@ -60,8 +60,15 @@ pub(super) fn keep(
 }
 
 impl WriteOp {
+    /// A replica is down or silent: somebody is asked to stand in, unless somebody was.
+    pub(super) fn is_away(&mut self, core: &mut Core, owner: NodeId) {
+        if !self.stand_ins.values().any(|known| *known == owner) {
+            self.have_stand_in(core, owner);
+        }
+    }
+
     /// Asks the next who may stand in for a replica.
-    pub(super) fn have_stand_in(&mut self, core: &mut Core, owner: NodeId) {
+    fn have_stand_in(&mut self, core: &mut Core, owner: NodeId) {
         let fallbacks = core.fallbacks_up(&self.plan.address, self.plan.bucket.info.n);
         let free = |node: &NodeId| !self.stand_ins.contains_key(node) && *node != core.me;
         if let Some(holder) = fallbacks.into_iter().find(free) {
@@ -87,16 +94,18 @@ impl WriteOp {
         let mut silent = Vec::new();
         for (node, copy) in &mut self.waiting {
             if copy.given_up.take_if(|at| *at <= now).is_some() {
-                silent.push(self.stand_ins.get(node).copied().unwrap_or(*node));
+                silent.push(*node);
             }
         }
         let (held, _) = self.counted();
         if !matches!(self.phase, Phase::Replicating { .. }) || usize::from(self.plan.w) <= held {
             return;
         }
-        for owner in silent {
-            if !self.stored.contains(&owner) && !self.is_kept(owner) {
-                self.have_stand_in(core, owner);
+        for node in silent {
+            match self.stand_ins.get(&node).copied() {
+                None => self.is_away(core, node),
+                Some(owner) if self.stored.contains(&owner) || self.is_kept(owner) => {}
+                Some(owner) => self.have_stand_in(core, owner),
             }
         }
     }
