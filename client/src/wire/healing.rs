@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// How all replicas stand, asked of every member of the ring. The field `verb` is `compare`, which
 /// also begins a comparison of all pairs now, or `roots`, which only asks; `scrub`, which begins a
-/// scrub everywhere, or `scrubs`, which asks how far they are; or `verify`, which looks at one page of
-/// all records.
+/// scrub everywhere, or `scrubs`, which asks how far they are; or `verify`, which looks at one page
+/// of all records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealingRequest {
     /// `compare`, `roots`, `scrub`, `scrubs` or `verify`.
