@@ -3,8 +3,9 @@
 //! Founding deals every position of every list to the node with the least load for its weight,
 //! among the nodes of zones the list does not have yet. A change of members moves as little as it
 //! can: what a leaver held goes to the least loaded, and a newcomer takes its fair share, position
-//! by position, from the most loaded; where zones have changed, lists are spread over them again. Load is counted per prefix of the list, since a bucket with
-//! n replicas uses the first n places. Everything is a function of its arguments.
+//! by position, from the most loaded; where zones have changed, lists are spread over them again.
+//! Load is counted per prefix of the list, since a bucket with n replicas uses the first n places.
+//! Everything is a function of its arguments.
 //!
 //! Not decided here: who the members are, and how data follows its partition.
 

@@ -260,8 +260,9 @@ fn minimum(old: &Ring, ring: &Ring, n: usize) -> f64 {
     ratio(lacks.max(crowded(old, ring, n)), all)
 }
 
-/// What each zone has to hold, by weight, and its weight. Where there are as many zones as replicas
-/// or more, none can hold two of one partition: what that takes from a heavy one goes to the others.
+/// What each zone has to hold, by weight, and its weight. Where there are as many zones as
+/// replicas or more, none can hold two of one partition: what that takes from a heavy one goes to
+/// the others.
 fn zone_shares(ring: &Ring, n: usize) -> BTreeMap<&str, (u64, u64)> {
     let mut open: BTreeMap<&str, u64> = BTreeMap::new();
     for member in ring.members() {

@@ -1,8 +1,8 @@
 //! Staged changes: what operators want the next ring to be, kept by every node.
 //!
-//! One entry for each node concerned (a second for its zone, and one for the number of partitions), each with a stamp;
-//! merging takes the entry with the higher stamp, so copies become equal however they meet. Staged
-//! changes belong to one epoch: those of an older epoch are worth nothing.
+//! One entry for each node concerned (a second for its zone, and one for the number of partitions),
+//! each with a stamp; merging takes the entry with the higher stamp, so copies become equal however
+//! they meet. Staged changes belong to one epoch: those of an older epoch are worth nothing.
 //!
 //! Not decided here: what ring follows from them.
 

@@ -1,7 +1,7 @@
 //! Growth measured: how even a cluster stays, and how much moves, from 3 to 30 nodes.
 //!
-//! `cargo test -p quorate-ring --test growth -- --nocapture` prints the table of the README. Everything
-//! is computed, so it is the same everywhere.
+//! `cargo test -p quorate-ring --test growth -- --nocapture` prints the table of the README.
+//! Everything is computed, so it is the same everywhere.
 
 #![allow(
     clippy::unwrap_used,
@@ -112,8 +112,9 @@ fn check_spread(ring: &Ring, zones: usize) {
     }
 }
 
-/// The least that the fullest node can hold over the mean, per weight. With as many zones as replicas
-/// each zone holds one of every key, however few its nodes are; and whole replicas are held, not parts.
+/// The least that the fullest node can hold over the mean, per weight. With as many zones as
+/// replicas each zone holds one of every key, however few its nodes are; and whole replicas are
+/// held, not parts.
 fn best(ring: &Ring) -> f64 {
     let weights: u32 = ring.members().iter().map(|member| member.weight).sum();
     let partitions = f64::from(ring.partitions().count());
@@ -138,8 +139,9 @@ fn best(ring: &Ring) -> f64 {
 #[test]
 fn growth_from_three_to_thirty_nodes_is_even_and_moves_little() {
     println!(
-        "| cluster | partitions | growth | fullest / mean at 30 | fullest / best possible, worst step \
-         | moved / least possible, all steps | the same, worst step |"
+        "| cluster | partitions | growth | fullest / mean at 30 \
+         | fullest / best possible, worst step | moved / least possible, all steps \
+         | the same, worst step |"
     );
     println!("|---|---|---|---|---|---|---|");
     for kind in KINDS {

@@ -1,8 +1,8 @@
 //! `cluster check`: what would still hold if some nodes stopped now.
 //!
-//! Answered from the ring, the buckets, who is up, who is being refilled, hints, and whether the ring
-//! is changing. Quorums are those of the buckets, counted without fallbacks, which are told beside
-//! them; a request that asks for more may fail all the same.
+//! Answered from the ring, the buckets, who is up, who is being refilled, hints, and whether the
+//! ring is changing. Quorums are those of the buckets, counted without fallbacks, which are told
+//! beside them; a request that asks for more may fail all the same.
 
 use std::collections::BTreeSet;
 

@@ -1,11 +1,11 @@
-//! Looks at one page of everybody's records, for `verify`: can each be read, is it where it belongs,
-//! do all owners hold the same.
+//! Looks at one page of everybody's records, for `verify`: can each be read, is it where it
+//! belongs, do all owners hold the same.
 //!
-//! Every node is asked for its records from one key on, and reads them from its disk. Judged are the
-//! keys that all who answered have come to; where the first of them stopped the next page begins.
-//! While clients write, replicas differ for moments: whatever is found is looked at again, and again,
-//! and only what stays *exactly* as it was is told. Who is down or silent is named, and judged by
-//! nobody.
+//! Every node is asked for its records from one key on, and reads them from its disk. Judged are
+//! the keys that all who answered have come to; where the first of them stopped the next page
+//! begins. While clients write, replicas differ for moments: whatever is found is looked at again,
+//! and again, and only what stays *exactly* as it was is told. Who is down or silent is named, and
+//! judged by nobody.
 
 use std::collections::BTreeMap;
 

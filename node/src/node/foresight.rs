@@ -1,6 +1,6 @@
-//! What an operator should know of a plan before it is committed, beyond the rings themselves: whose
-//! disk is too small for what it gets, which quorums would not be reached while data moves, and for
-//! whom the change would wait.
+//! What an operator should know of a plan before it is committed, beyond the rings themselves:
+//! whose disk is too small for what it gets, which quorums would not be reached while data moves,
+//! and for whom the change would wait.
 //!
 //! Estimates, from what nodes last said of themselves. Nothing here decides anything.
 
