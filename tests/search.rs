@@ -89,15 +89,15 @@ fn no_rule_of_a_ring_change_can_be_left_out() {
 
 #[test]
 fn no_history_of_a_reaped_key_brings_back_what_was_deleted() {
-    let outcome = reap::reaping(None);
+    let outcome = reap::reaping(2, None);
     assert!(outcome.broken.is_none(), "{outcome}");
 }
 
 #[test]
 fn no_rule_of_reaping_can_be_left_out() {
     for need in reap::Need::ALL {
-        let outcome = reap::reaping(Some(need));
-        assert!(outcome.broken.is_some(), "nothing breaks: {outcome}");
-        println!("{outcome}");
+        let mut few = 2..=3;
+        let found = few.find(|writes| reap::reaping(*writes, Some(need)).broken.is_some());
+        assert!(found.is_some(), "nothing breaks without {need:?}");
     }
 }

@@ -108,6 +108,7 @@ impl World {
             }
             NodeEvent::RingChanged { .. }
             | NodeEvent::ReapBlocked { .. }
+            | NodeEvent::DroppedRemoved { .. }
             | NodeEvent::RingForced { .. }
             | NodeEvent::CorruptRecord { .. }
             | NodeEvent::ReadRepair { .. }

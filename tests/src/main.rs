@@ -271,13 +271,13 @@ fn search_models(depth: usize) -> ExitCode {
         }
     }
     say("deleting and reaping a key, to the end; then without each rule");
-    let outcome = search::reap::reaping(None);
+    let outcome = search::reap::reaping(3, None);
     say(&outcome.to_string());
     if outcome.broken.is_some() {
         return ExitCode::from(1);
     }
     for need in search::reap::Need::ALL {
-        say(&search::reap::reaping(Some(need)).to_string());
+        say(&search::reap::reaping(3, Some(need)).to_string());
     }
     ExitCode::SUCCESS
 }

@@ -112,6 +112,9 @@ fn told(event: &Event, name: &dyn Fn(NodeId) -> String) -> Option<Value> {
         }
         Event::RingFork { epoch } => json!({ "kind": "ring_fork", "epoch": epoch.get() }),
         Event::RingForced { note } => json!({ "kind": "ring_forced", "note": note }),
+        Event::DroppedRemoved { records } => {
+            json!({ "kind": "dropped_removed", "records": records })
+        }
         Event::ReapBlocked { node, why } => {
             json!({ "kind": "reap_blocked", "node": name(*node), "why": why })
         }

@@ -67,6 +67,10 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
             metrics.healing.reaped(*gone);
             tracing::debug!(key = mark(key), gone, "all owners agreed on it: reaped");
         }
+        Event::DroppedRemoved { records } => {
+            metrics.healing.dropped(*records);
+            tracing::info!(records, "removed what was left of dropped buckets");
+        }
         Event::ReapBlocked { node, why } => {
             tracing::info!(node = name(*node), why, "nothing is reaped meanwhile");
         }

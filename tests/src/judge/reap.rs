@@ -107,7 +107,10 @@ fn records(message: &Message, name: &Bytes, least: u64) -> Vec<Bytes> {
             found.push(record.clone());
         }
     };
-    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else carries records")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "nothing else carries records"
+    )]
     match message {
         Message::Replicate {
             key,

@@ -32,8 +32,6 @@ const OWNERS: std::ops::Range<u8> = 0..2;
 const OTHER: u8 = 2;
 const BOTH: u8 = 0b011;
 const MESSAGES: usize = 1;
-/// The second may delete, the third create anew.
-const WRITES_MAX: u8 = 3;
 
 /// What reaping rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,19 +148,22 @@ impl fmt::Display for Outcome {
 }
 
 struct Search {
+    writes: u8,
     without: Option<Need>,
     pool: Pool,
 }
 
-/// Searches all histories of one key and one round.
+/// Searches all histories of one key and one round, with so many writes: the second may delete, the
+/// third create anew.
 ///
 /// # Panics
 ///
 /// If there are more than four thousand million states.
 #[must_use]
-pub fn reaping(without: Option<Need>) -> Outcome {
+pub fn reaping(writes: u8, without: Option<Need>) -> Outcome {
     let begun = Instant::now();
     let mut search = Search {
+        writes,
         without,
         pool: Pool::default(),
     };
@@ -210,7 +211,7 @@ impl Search {
         let held = |node: u8| state.nodes[usize::from(node)].store;
         let fits = |carried: Carried, to: u8| carried.state != 0 && self.takes(state, carried, to);
         for node in OWNERS {
-            if state.writes < WRITES_MAX {
+            if state.writes < self.writes {
                 steps.push(Step::Put { node });
                 if held(node) != 0 {
                     steps.push(Step::Delete { node });
@@ -267,9 +268,7 @@ impl Search {
         };
         let open = |node: &u8| !state.nodes[usize::from(*node)].fenced;
         if agreed || !self.needs(Need::FenceLast) {
-            let free = |node: &u8| {
-                *node != OTHER || held(OTHER) == 0 || !self.needs(Need::NoHints)
-            };
+            let free = |node: &u8| *node != OTHER || held(OTHER) == 0 || !self.needs(Need::NoHints);
             let may = (0..3).filter(|node| open(node) && free(node));
             steps.extend(may.map(|node| Step::Fence { node }));
         }
@@ -291,10 +290,7 @@ impl Search {
     fn as_sent(&self, state: &State) -> Carried {
         let node = state.nodes[usize::from(state.reader.max(1) - 1)];
         let late = state.read.late || (node.fenced && !self.needs(Need::OldAsBegun));
-        Carried {
-            late,
-            ..state.read
-        }
+        Carried { late, ..state.read }
     }
 
     /// Something was lost by it, if it is said what.

@@ -102,6 +102,8 @@ pub(crate) struct AntiEntropy {
     audit_from: Instant,
     /// Records with values whose time is over.
     expiry: Expiry,
+    /// Records of dropped buckets that this round of the scan came upon.
+    removed: u64,
     /// Counts wishes for a comparison.
     generation: u64,
 }
@@ -121,6 +123,7 @@ impl AntiEntropy {
             scan_begun: now,
             audit_from: now,
             expiry: Expiry::default(),
+            removed: 0,
             generation: 0,
         }
     }
@@ -400,6 +403,15 @@ impl AntiEntropy {
             core.submit_for(Caller::Nobody, &address, Job::Read);
         }
         self.expiry.found(core, progress.mortal);
+        self.removed += progress.dropped.len() as u64;
+        for address in progress.dropped {
+            // One that is refused is found again by the next scan.
+            core.submit_for(Caller::Nobody, &address, Job::Remove);
+        }
+        if progress.round && 0 < self.removed {
+            let records = std::mem::take(&mut self.removed);
+            core.event(Event::DroppedRemoved { records });
+        }
         let mut queue = std::mem::take(&mut core.lapsed);
         queue.found(core, progress.lapsed);
         if progress.round {

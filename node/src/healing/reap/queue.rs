@@ -6,12 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Candidate, Goal, ROUND_KEYS_MAX, digest, slot_of};
-use crate::{
-    causality::Container,
-    core::Core,
-    healing::message::Place,
-    replica::Address,
-};
+use crate::{causality::Container, core::Core, healing::message::Place, replica::Address};
 
 /// Most keys that wait.
 pub(crate) const WAITING_MAX: usize = 16_384;

@@ -112,9 +112,7 @@ impl Reaper {
         if core.lapsed.waiting() == 0 || core.decree.phase != Phase::Stable {
             return;
         }
-        let up = |node: &&NodeId| {
-            **node == core.me || core.gossip.state(**node) == Some(State::Up)
-        };
+        let up = |node: &&NodeId| **node == core.me || core.gossip.state(**node) == Some(State::Up);
         if let Some(down) = members.iter().find(|node| !up(node)) {
             self.next = core.now.mono + BLOCKED;
             return self.is_blocked(core, *down, "is not up");

@@ -242,9 +242,8 @@ pub(crate) fn standing(core: &Core, epoch: RingEpoch, clean: bool) -> Standing {
     let decree = &core.decree;
     let identity = core.replica.identity();
     let named = decree.voters.iter().find(|voter| voter.node == core.me);
-    let named = named.is_none_or(|voter| {
-        voter.uuid == NodeUuid::new(0) || voter.uuid == identity.uuid
-    });
+    let named =
+        named.is_none_or(|voter| voter.uuid == NodeUuid::new(0) || voter.uuid == identity.uuid);
     if core.ring.epoch() != epoch || decree.phase != Phase::Stable || !clean {
         Standing::Moving
     } else if identity.rebuilding || !named {
