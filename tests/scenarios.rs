@@ -4,7 +4,7 @@
 //!
 //! | rows | where |
 //! |---|---|
-//! | 1, 3, 5, 12, 19, 21, 26, 31, 33, 42 | here |
+//! | 1, 3, 5, 12, 19, 21, 26, 31, 42 | here |
 //! | 23, 24, 25, 27, 28 | `storage`; 25 also `care` |
 //! | 2, 35 | `clocks` |
 //! | 7, 39, 48 | `identity` |
@@ -18,7 +18,8 @@
 //! | 9 | no story: oracle W7 in every run, planted bug `hint_deleted_on_send` |
 //! | 29 | arrives with anti-entropy |
 //! | 11, 13, 36 to 38 | arrive with ring changes |
-//! | 6, 34 | arrive with reaping |
+//! | 6, 33, 44 | `reaping` |
+//! | 34 | no story: simulated runs in which the ring changes, and what is set aside there |
 //! | 41 | counters are not offered |
 //!
 //! A disk that acknowledges a write and keeps the old version (the other half of row 27) is not
@@ -39,6 +40,8 @@ mod hints;
 mod identity;
 #[path = "scenarios/network.rs"]
 mod network;
+#[path = "scenarios/reaping.rs"]
+mod reaping;
 #[path = "scenarios/sessions.rs"]
 mod sessions;
 #[path = "scenarios/storage.rs"]

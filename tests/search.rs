@@ -5,7 +5,7 @@
 
 use quorate_node::causality::Rule;
 use quorate_sim::search::{
-    self, Reports,
+    self, Reports, reap,
     transition::{Change, Need},
 };
 
@@ -85,4 +85,19 @@ fn no_rule_of_a_ring_change_can_be_left_out() {
     };
     let needless: Vec<Need> = Need::ALL.into_iter().filter(|need| !breaks(need)).collect();
     assert!(needless.is_empty(), "nothing breaks without {needless:?}");
+}
+
+#[test]
+fn no_history_of_a_reaped_key_brings_back_what_was_deleted() {
+    let outcome = reap::reaping(2, None);
+    assert!(outcome.broken.is_none(), "{outcome}");
+}
+
+#[test]
+fn no_rule_of_reaping_can_be_left_out() {
+    for need in reap::Need::ALL {
+        let mut few = 2..=3;
+        let found = few.find(|writes| reap::reaping(*writes, Some(need)).broken.is_some());
+        assert!(found.is_some(), "nothing breaks without {need:?}");
+    }
 }

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::BucketId;
 
+/// Of buckets that had one name, one after the other, so many are remembered.
+const GENERATIONS_MAX: u64 = 64;
 /// Most buckets of a cluster, dropped ones included.
 pub const BUCKETS_MAX: usize = 1_024;
 /// Longest bucket name in bytes.
@@ -70,6 +72,8 @@ struct Encoded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalogue {
     entries: BTreeMap<String, Entry>,
+    /// Buckets that are no more; follows from the entries.
+    gone: BTreeSet<BucketId>,
 }
 
 /// Bytes that are not a catalogue, or not one this release can read.
@@ -128,6 +132,7 @@ impl Catalogue {
         };
         Self {
             entries: BTreeMap::from([(DEFAULT_BUCKET.to_owned(), entry)]),
+            gone: BTreeSet::new(),
         }
     }
 
@@ -152,9 +157,30 @@ impl Catalogue {
         }
     }
 
-    /// How many replicas the keys of a bucket have, also of one that has been dropped.
+    /// True if the bucket was dropped: its keys are no more, whatever anybody still holds of them. Its
+    /// id is never used again.
+    #[must_use]
+    pub fn is_dropped(&self, id: BucketId) -> bool {
+        self.gone.contains(&id)
+    }
+
+    fn find_dropped(&mut self) {
+        let entries = self.entries.iter();
+        self.gone = entries
+            .flat_map(|(name, entry)| {
+                let last = entry.generation.saturating_sub(u64::from(!entry.dropped));
+                let first = last.saturating_sub(GENERATIONS_MAX - 1).max(1);
+                (first..=last).map(|generation| bucket_id(name, generation))
+            })
+            .collect();
+    }
+
+    /// How many replicas the keys of a bucket have; none if it is not known, or was dropped.
     #[must_use]
     pub fn replicas(&self, id: BucketId) -> Option<u8> {
+        if self.is_dropped(id) {
+            return None;
+        }
         let mut entries = self.entries.iter();
         let found = entries.find(|(name, entry)| bucket_id(name, entry.generation) == id);
         found.map(|(_, entry)| entry.info.n)
@@ -231,6 +257,7 @@ impl Catalogue {
             info: info.clone(),
         };
         self.entries.insert(name.to_owned(), entry);
+        self.find_dropped();
         Ok(info)
     }
 
@@ -285,6 +312,7 @@ impl Catalogue {
             entry.stamp += 1;
             entry.author = author.get();
         }
+        self.find_dropped();
     }
 
     /// Takes over every definition of `other` that is newer. True if anything changed.
@@ -292,14 +320,16 @@ impl Catalogue {
         let mut changed = false;
         for (name, theirs) in &other.entries {
             let newer = self.entries.get(name).is_none_or(|ours| {
-                (ours.generation, ours.stamp, ours.author)
-                    < (theirs.generation, theirs.stamp, theirs.author)
+                // What was dropped stays dropped: its records may be gone already.
+                let rank = |e: &Entry| (e.generation, e.dropped, e.stamp, e.author);
+                rank(ours) < rank(theirs)
             });
             if newer {
                 self.entries.insert(name.clone(), theirs.clone());
                 changed = true;
             }
         }
+        self.find_dropped();
         changed
     }
 
@@ -343,7 +373,12 @@ impl Catalogue {
             check(&entry.info, u8::MAX).map_err(|_| BadCatalogue)?;
             entries.insert(entry.info.name.clone(), entry);
         }
-        Ok(Self { entries })
+        let mut catalogue = Self {
+            entries,
+            gone: BTreeSet::new(),
+        };
+        catalogue.find_dropped();
+        Ok(catalogue)
     }
 }
 
@@ -459,7 +494,29 @@ mod tests {
         catalogue.drop_bucket(A, "b").unwrap();
         assert!(catalogue.find("b").is_err());
         catalogue.create(A, "b", &options, 5).unwrap();
-        assert_ne!(catalogue.find("b").unwrap().id, first);
+        let second = catalogue.find("b").unwrap().id;
+        assert_ne!(second, first);
+        assert!(catalogue.is_dropped(first) && !catalogue.is_dropped(second));
+        assert_eq!(catalogue.replicas(first), None);
+        let read = Catalogue::from_bytes(&catalogue.to_bytes()).unwrap();
+        assert!(read.is_dropped(first) && !read.is_dropped(second));
+    }
+
+    #[test]
+    fn what_was_dropped_is_not_brought_back_by_a_setting_made_meanwhile() {
+        let options = BucketOptions::default();
+        let mut left = Catalogue::founding(5);
+        left.create(A, "b", &options, 5).unwrap();
+        let mut right = left.clone();
+        left.drop_bucket(A, "b").unwrap();
+        for _ in 0..3 {
+            right.set(B, "b", &options, 5).unwrap();
+        }
+        let mut both = right.clone();
+        both.merge(&left);
+        left.merge(&right);
+        assert_eq!(left, both);
+        assert!(left.find("b").is_err());
     }
 
     #[test]

@@ -205,6 +205,13 @@ impl Core {
 
     pub(crate) fn submit_for(&mut self, caller: Caller, address: &Address, job: Job) {
         let now = self.now;
+        // Buckets' ids are never used again: what comes late brings nothing back.
+        let brings = matches!(job, Job::Apply(_) | Job::Coordinate(_));
+        if brings && self.catalogue.is_dropped(address.bucket) {
+            return self
+                .replica
+                .refuse(caller, address.clone(), "bucket_dropped");
+        }
         let current = self.generation(address.token);
         if job.generation().is_some_and(|read| read < current) {
             let why = Refusal::OldGeneration;

@@ -113,6 +113,11 @@ pub enum Event {
         /// What was held until then.
         state: Box<Container>,
     },
+    /// A round of the scan has removed what it came upon of buckets that were dropped.
+    DroppedRemoved {
+        /// So many records.
+        records: u64,
+    },
     /// Nothing can be reaped: a member stands in the way. Told when the reason changes.
     ReapBlocked {
         /// The member.

@@ -14,6 +14,7 @@
 mod address;
 mod admission;
 mod answer;
+mod coordinate;
 mod damage;
 mod expiry;
 mod handover;
@@ -42,10 +43,7 @@ pub(crate) use self::{
 };
 use self::{answer::refusal, damage::Damages, expiry::expire, hints::HintIndex, recent::Recent};
 use crate::{
-    causality::{
-        Container, Coordinated, Dot, Minter, Rule, Stamp, Write as VersionWrite, coordinate,
-        receive,
-    },
+    causality::{Container, Dot, Minter, Rule, Stamp, Write as VersionWrite, receive},
     identity::Identity,
     limits::Limits,
     message::{BucketId, RpcId},
@@ -184,6 +182,8 @@ pub(crate) enum Job {
     /// Put the record where nothing finds it but a person, if it is still this one: it is so old
     /// that what it says may have been reaped, and nobody takes it in.
     SetAside(Bytes),
+    /// Delete the record, whatever it is: its bucket is no more.
+    Remove,
     /// Do what all owners have agreed on, if the record is still the one they agreed about.
     Reap(Reaping),
 }
@@ -201,6 +201,7 @@ impl Job {
             | Self::Expire { .. }
             | Self::Drop(_)
             | Self::SetAside(_)
+            | Self::Remove
             | Self::Reap(_) => None,
         }
     }
@@ -647,6 +648,12 @@ impl Replica {
                     self.set_aside(tickets, &mut entry, &address, caller, (idle, &record));
                     Waits::No
                 }
+                Job::Remove => {
+                    if !changed {
+                        self.remove(tickets, &mut entry, &address);
+                    }
+                    Waits::No
+                }
                 Job::Reap(agreed) => {
                     let idle = !changed && entry.writes.is_empty();
                     self.reap(tickets, &mut entry, &address, caller, (idle, agreed));
@@ -772,91 +779,6 @@ impl Replica {
             Some(_) | None => hold(address, received.container, suspect),
         };
         Waits::ForNextWrite
-    }
-
-    fn coordinate(
-        &mut self,
-        entry: &mut Entry,
-        address: &Address,
-        caller: Caller,
-        intent: Intent,
-    ) -> Waits {
-        match self.try_coordinate(entry, address, intent) {
-            Ok((done, waits)) => {
-                self.done.push_back((caller, address.clone(), done));
-                waits
-            }
-            Err(refusal) => {
-                let done = Done::Refused(refusal);
-                self.done.push_back((caller, address.clone(), done));
-                Waits::No
-            }
-        }
-    }
-
-    fn try_coordinate(
-        &mut self,
-        entry: &mut Entry,
-        address: &Address,
-        intent: Intent,
-    ) -> Result<(Done, Waits), Refusal> {
-        let suspect = entry.latest.is_suspect();
-        let merged = match (&entry.latest, &intent.base) {
-            (Held::Unreadable, None) => return Err(Refusal::Unreadable),
-            (latest, Some(base)) => {
-                let received = receive(latest.container(), base.clone(), &mut self.minter)
-                    .map_err(|error| refusal(&error))?;
-                // An empty base on an absent key is still absent.
-                let nothing = received.container.clock().is_empty();
-                (!nothing).then_some((received.container, received.changed))
-            }
-            (latest, None) => latest.container().map(|local| (local.clone(), false)),
-        };
-        let (local, base_changed) = match merged {
-            Some((container, changed)) => (Some(container), changed),
-            None => (None, false),
-        };
-        admission::check(local.as_ref(), &intent)?;
-        match coordinate(local.as_ref(), &mut self.minter, intent.write) {
-            Coordinated::Minted {
-                dot,
-                container,
-                rule,
-            } => {
-                entry.latest = hold(address, container, suspect);
-                let Held::Present(stored) = &entry.latest else {
-                    unreachable!("just put there")
-                };
-                let done = Done::Coordinated {
-                    dot: Some(dot),
-                    rule,
-                    stored: Arc::clone(stored),
-                };
-                Ok((done, Waits::ForNextWrite))
-            }
-            Coordinated::AlreadyApplied => {
-                let known = local.expect("an operation is known only to a key that is there");
-                if base_changed {
-                    entry.latest = hold(address, known, suspect);
-                }
-                let Held::Present(stored) = &entry.latest else {
-                    unreachable!("the operation was found in it")
-                };
-                let done = Done::Coordinated {
-                    dot: None,
-                    rule: None,
-                    stored: Arc::clone(stored),
-                };
-                let waits = if base_changed {
-                    Waits::ForNextWrite
-                } else {
-                    Waits::ForWhatIsThere
-                };
-                Ok((done, waits))
-            }
-            Coordinated::OpIdReused => Err(Refusal::OpIdReused),
-            Coordinated::LeaseExhausted => Err(Refusal::Limit("epoch_lease")),
-        }
     }
 }
 

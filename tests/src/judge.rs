@@ -118,6 +118,7 @@ impl World {
             }
             NodeEvent::RingChanged { .. }
             | NodeEvent::ReapBlocked { .. }
+            | NodeEvent::DroppedRemoved { .. }
             | NodeEvent::RingForced { .. }
             | NodeEvent::Scrubbed { .. }
             | NodeEvent::Fenced { .. }

@@ -270,6 +270,15 @@ fn search_models(depth: usize) -> ExitCode {
             return ExitCode::from(1);
         }
     }
+    say("deleting and reaping a key, to the end; then without each rule");
+    let outcome = search::reap::reaping(3, None);
+    say(&outcome.to_string());
+    if outcome.broken.is_some() {
+        return ExitCode::from(1);
+    }
+    for need in search::reap::Need::ALL {
+        say(&search::reap::reaping(3, Some(need)).to_string());
+    }
     ExitCode::SUCCESS
 }
 

@@ -70,6 +70,11 @@ impl HandOp {
         match (&self.step, done) {
             (Step::Reading, Done::Read(Held::Present(stored))) => {
                 let to = targets(core, self.owner, &self.address).unwrap_or_default();
+                if to.is_empty() && core.catalogue.is_dropped(self.address.bucket) {
+                    self.step = Step::Deleting(Outcome::Changed);
+                    core.submit(self.key, &self.address, Job::Drop(stored.bytes.clone()));
+                    return self.wait();
+                }
                 if to.is_empty() {
                     return self.end(core, Outcome::Changed);
                 }

@@ -149,7 +149,8 @@ impl PullOp {
 
     fn merge(&mut self, core: &mut Core, item: Item) {
         let known = core.catalogue.replicas(item.bucket);
-        if known.is_some_and(|n| !gains(core, item.token, n, self.range.again)) {
+        let dropped = core.catalogue.is_dropped(item.bucket);
+        if dropped || known.is_some_and(|n| !gains(core, item.token, n, self.range.again)) {
             return;
         }
         let Ok(decoded) = format::decode(item.bucket.0, &item.key, &item.record) else {

@@ -1,6 +1,6 @@
 //! What the replica does when keys change hands.
 //!
-//! A record that belongs to others is deleted only if it is still the one that they have; and when
+//! A record that belongs to others is deleted or set aside only if it is still the one that they have; and when
 //! the ring changes, it is known whose writes were taken in before and not acknowledged yet.
 
 use bytes::{Bytes, BytesMut};
@@ -81,6 +81,24 @@ impl Replica {
         ];
         let what = (idle, record, writes);
         self.take_out(tickets, entry, address, caller, what);
+    }
+
+    /// Deletes a record, whatever it is.
+    pub(super) fn remove(&mut self, tickets: &mut u64, entry: &mut Entry, address: &Address) {
+        if matches!(entry.latest, Held::Absent) {
+            return;
+        }
+        entry.latest = Held::Absent;
+        let write = Write::Delete {
+            table: Table::Objects,
+            key: address.store_key(),
+        };
+        let ticket = self.write(tickets, address, vec![write]);
+        entry.writes.push_back(InFlight {
+            ticket,
+            state: Held::Absent,
+            callers: Vec::new(),
+        });
     }
 
     fn take_out(

@@ -207,6 +207,7 @@ impl HintIndex {
             | Job::Latest
             | Job::SetAside(_)
             | Job::Reap(_)
+            | Job::Remove
             | Job::Settle(_)
             | Job::Expire { .. }
             | Job::Drop(_) => None,

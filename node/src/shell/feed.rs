@@ -119,6 +119,9 @@ fn told(event: &Event, name: &dyn Fn(NodeId) -> String) -> Option<Value> {
             json!({ "kind": "rebuilding", "transfers": transfers })
         }
         Event::Rebuilt => json!({ "kind": "rebuilt" }),
+        Event::DroppedRemoved { records } => {
+            json!({ "kind": "dropped_removed", "records": records })
+        }
         Event::ReapBlocked { node, why } => {
             json!({ "kind": "reap_blocked", "node": name(*node), "why": why })
         }

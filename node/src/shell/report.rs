@@ -63,6 +63,7 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
         | Event::TreeCorrected { .. }
         | Event::Scrubbed { .. }
         | Event::Reaped { .. }
+        | Event::DroppedRemoved { .. }
         | Event::ReapBlocked { .. } => {
             report_healing(event, name, metrics);
         }
@@ -97,6 +98,10 @@ fn report_healing(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &Metr
         Event::Reaped { gone, key, .. } => {
             metrics.healing.reaped(*gone);
             tracing::debug!(key = mark(key), gone, "all owners agreed on it: reaped");
+        }
+        Event::DroppedRemoved { records } => {
+            metrics.healing.dropped(*records);
+            tracing::info!(records, "removed what was left of dropped buckets");
         }
         Event::ReapBlocked { node, why } => {
             tracing::info!(node = name(*node), why, "nothing is reaped meanwhile");

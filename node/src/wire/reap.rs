@@ -217,3 +217,6 @@ fn candidates(body: &Body<'_>, frame: &Bytes) -> Result<Vec<Candidate>, DecodeEr
     };
     body.keys.iter().map(candidate).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@
 
 mod explore;
 mod pool;
+pub mod reap;
 mod setting;
 pub mod transition;
 mod world;

@@ -39,7 +39,7 @@ use crate::{
     core::{Behind, Core},
     event::Event,
     message::{Class, Message, RpcId},
-    replica::{Address, Change, Done, Refusal},
+    replica::{Address, Caller, Change, Done, Job, Refusal},
     store::{Command, Ticket},
 };
 
@@ -103,6 +103,8 @@ pub(crate) struct AntiEntropy {
     scrub: Scrub,
     /// Records with values whose time is over.
     expiry: Expiry,
+    /// Records of dropped buckets that this round of the scan came upon.
+    removed: u64,
     /// Counts wishes for a comparison.
     generation: u64,
 }
@@ -122,6 +124,7 @@ impl AntiEntropy {
             scan_begun: now,
             scrub: Scrub::new(now),
             expiry: Expiry::default(),
+            removed: 0,
             generation: 0,
         }
     }
@@ -409,6 +412,15 @@ impl AntiEntropy {
         self.scrub.page(records, bytes, progress.damaged);
         self.scrub.step(core);
         self.expiry.found(core, progress.mortal);
+        self.removed += progress.dropped.len() as u64;
+        for address in progress.dropped {
+            // One that is refused is found again by the next scan.
+            core.submit_for(Caller::Nobody, &address, Job::Remove);
+        }
+        if progress.round && 0 < self.removed {
+            let records = std::mem::take(&mut self.removed);
+            core.event(Event::DroppedRemoved { records });
+        }
         let mut queue = std::mem::take(&mut core.lapsed);
         queue.found(core, progress.lapsed);
         if progress.round {

@@ -366,8 +366,12 @@ impl Lane {
 }
 
 /// Who has to have a hint before it may be deleted: the replica it was meant for, if that still
-/// owns the key and will, otherwise everybody who does or will. None if the bucket is not known.
+/// owns the key and will, otherwise everybody who does or will; nobody if the bucket was dropped.
+/// None if the bucket is not known.
 pub(crate) fn targets(core: &Core, owner: NodeId, address: &Address) -> Option<Vec<NodeId>> {
+    if core.catalogue.is_dropped(address.bucket) {
+        return Some(Vec::new());
+    }
     let n = core.catalogue.replicas(address.bucket)?;
     let mut owners = core.owners(address);
     let others = core.others(address, n);

@@ -141,6 +141,8 @@ pub(crate) struct Progress {
     pub(crate) damaged: Vec<Address>,
     /// Records with values that expire, and when the first of them does.
     pub(crate) mortal: Vec<(Address, u64)>,
+    /// Records of buckets that are no more.
+    pub(crate) dropped: Vec<Address>,
     /// Records that could be reaped, or have their clocks compacted.
     pub(crate) lapsed: Vec<Lapsed>,
     /// The end of the token space was reached.
@@ -251,8 +253,13 @@ impl Forest {
         self.scan = None;
     }
 
-    /// Builds anew if buckets have become known of which there are records.
+    /// Builds anew if buckets have become known of which there are records, or were dropped.
     pub(crate) fn learn(&mut self, catalogue: &Catalogue) {
+        let before = self.replicas.len();
+        self.replicas.retain(|id, _| !catalogue.is_dropped(*id));
+        if self.replicas.len() < before {
+            self.forget();
+        }
         if let Some(seen) = self.strange
             && seen != catalogue.hash()
         {
@@ -262,6 +269,9 @@ impl Forest {
     }
 
     fn n(&mut self, bucket: BucketId, catalogue: &Catalogue) -> Option<u8> {
+        if catalogue.is_dropped(bucket) {
+            return None;
+        }
         if let Some(n) = self.replicas.get(&bucket) {
             return Some(*n);
         }
@@ -344,7 +354,7 @@ impl Forest {
         };
         if let Ok(items) = items {
             for (store_key, value) in items {
-                self.take(&mut open, store_key, value, &mut progress);
+                self.take(&mut open, store_key, value, catalogue, &mut progress);
             }
         }
         let (end, blind) = match open.reach(items, more) {
@@ -374,10 +384,26 @@ impl Forest {
         progress
     }
 
-    fn take(&mut self, scan: &mut Scan, store_key: &Bytes, value: &Bytes, told: &mut Progress) {
+    fn take(
+        &mut self,
+        scan: &mut Scan,
+        store_key: &Bytes,
+        value: &Bytes,
+        catalogue: &Catalogue,
+        told: &mut Progress,
+    ) {
         let Some((token, bucket, key)) = format::parse_object_key(store_key) else {
             return;
         };
+        if catalogue.is_dropped(BucketId(bucket)) {
+            told.dropped.push(Address {
+                token,
+                bucket: BucketId(bucket),
+                key: store_key.slice_ref(key),
+                hint_for: None,
+            });
+            return;
+        }
         let held = decode(bucket, key, value);
         let hash = self.hasher.held(bucket, key, &held);
         let address = Address {
@@ -474,6 +500,9 @@ impl Forest {
         let mut right: BTreeMap<u8, Trie> = BTreeMap::new();
         for (store_key, value) in objects {
             let (token, bucket, key) = format::parse_object_key(store_key)?;
+            if catalogue.is_dropped(BucketId(bucket)) {
+                continue;
+            }
             let n = catalogue.replicas(BucketId(bucket))?;
             let hash = hasher.held(bucket, key, &decode(bucket, key, value));
             right.entry(n).or_default().add(leaf_of(token), hash);

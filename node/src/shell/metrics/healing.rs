@@ -22,6 +22,7 @@ pub(in crate::shell) struct Healing {
     mended: Gauge,
     tombstones: [Gauge; 3],
     compacted: Counter,
+    dropped: Counter,
     share: Gauge,
     spent: Family<Label, Counter<f64, AtomicU64>>,
 }
@@ -85,6 +86,11 @@ impl Healing {
                 "clocks_compacted",
                 "Clocks that lost the entries of closed epochs",
             ),
+            dropped: family_of_one(
+                registry,
+                "dropped_bucket_records_removed",
+                "Records removed because their bucket was dropped",
+            ),
             share: family_of_one(
                 registry,
                 "background_share_thousandths",
@@ -129,6 +135,10 @@ impl Healing {
         } else {
             self.compacted.inc();
         }
+    }
+
+    pub(in crate::shell) fn dropped(&self, records: u64) {
+        self.dropped.inc_by(records);
     }
 
     pub(super) fn show_tombstones(&self, live: u64, waiting: usize) {

@@ -1,0 +1,96 @@
+use std::fmt::Write as _;
+
+use quorate_client::wire::frame::HEADER_BYTES;
+
+use super::*;
+use crate::wire::{decode, encode};
+
+fn samples() -> Vec<Message> {
+    let epoch = RingEpoch::FIRST;
+    let place = Place {
+        token: u64::MAX,
+        bucket: BucketId(1),
+        key: Bytes::from_static(b"key"),
+    };
+    let candidate = |goal| Candidate {
+        place: place.clone(),
+        digest: 1 << 64 | 2,
+        goal,
+    };
+    let (slot, generation) = (255, 1 << 32);
+    let bodies = [
+        ReapMessage::Vote {
+            epoch,
+            slot,
+            candidates: vec![candidate(Goal::Reap), candidate(Goal::Compact)],
+        },
+        ReapMessage::Voted {
+            standing: Standing::Good,
+            generation,
+            agreed: vec![true, false],
+        },
+        ReapMessage::Fence {
+            epoch,
+            slot,
+            generation,
+        },
+        ReapMessage::Fenced {
+            standing: Standing::Hints,
+        },
+        ReapMessage::Commit {
+            epoch,
+            slot,
+            generation,
+            candidates: vec![candidate(Goal::Reap)],
+        },
+        ReapMessage::Committed { done: 1 },
+        ReapMessage::Behind { slot, generation },
+    ];
+    let id = RpcId(0x0102);
+    bodies.map(|body| Message::Reap { id, body }).to_vec()
+}
+
+/// In the order of [`samples`].
+const GOLDEN: &[&str] = &[];
+
+#[test]
+fn messages_about_reaping_have_these_bytes() {
+    let hex = |bytes: Bytes| {
+        bytes.iter().fold(String::new(), |mut out, byte| {
+            write!(out, "{byte:02x}").unwrap();
+            out
+        })
+    };
+    let messages = samples();
+    let found = messages.iter().map(|message| hex(encode(message).unwrap()));
+    let found: Vec<String> = found.collect();
+    assert_eq!(found, GOLDEN, "{found:#?}");
+    for message in messages {
+        assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
+    }
+}
+
+#[test]
+fn a_cut_message_about_reaping_is_refused() {
+    for message in samples() {
+        let whole = encode(&message).unwrap();
+        for end in HEADER_BYTES..whole.len() {
+            let mut cut = BytesMut::from(&whole[..end]);
+            let length = u32::try_from(end - HEADER_BYTES).unwrap();
+            cut[..4].copy_from_slice(&length.to_le_bytes());
+            assert!(decode(&cut.freeze()).is_err(), "{message:?} cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn goals_and_standings_that_nobody_knows_are_refused() {
+    let id = RpcId(1);
+    let mut out = BytesMut::new();
+    let body = Body {
+        code: 99,
+        ..Body::default()
+    };
+    append_body(&mut out, kind::REAP_FENCED, id, &body).unwrap();
+    assert!(decode(&out.freeze()).is_err());
+}
