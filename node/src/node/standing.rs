@@ -315,9 +315,11 @@ impl Node {
         self.stand();
     }
 
-    /// True once it is known what this process is, or it has waited long enough.
+    /// True once it is known what this process is and which directory is whose, or it has waited
+    /// long enough.
     pub(super) fn knows_itself(&self) -> bool {
-        self.standing.accepted
+        let founding = self.core.decree.directory(self.core.me) == Some(NodeUuid::ANY);
+        self.standing.accepted && (!founding || self.is_to_rebuild())
             || self.standing.began + self.core.limits.ready_wait <= self.core.now.mono
     }
 
