@@ -4,12 +4,15 @@
 //! have; it goes over to that of its directory when enough others know of it. A name is left for
 //! good when the directory turns out not to be the only one of that name.
 
+use bytes::Bytes;
 use quorate_ring::NodeUuid;
 
-use super::Replica;
+use super::{Address, Pending, Replica, next_ticket};
 use crate::{
     causality::{EPOCH_LEASE, Minter},
     identity::Identity,
+    message::BucketId,
+    store::Command,
 };
 
 /// A name that lives no longer than its process needs no lease on disk.
@@ -68,6 +71,34 @@ impl Replica {
             lease_end: self.identity.lease_end + ahead,
             ..self.identity
         }
+    }
+
+    /// Asks for a longer lease before this one is used up.
+    pub(super) fn extend_lease(&mut self, tickets: &mut u64) {
+        if self.extending {
+            return;
+        }
+        let Some(end) = self.minter.wants_extension() else {
+            return;
+        };
+        self.extending = true;
+        let ticket = next_ticket(tickets);
+        let uuid = self.identity.uuid;
+        let identity = Identity {
+            lease_end: end,
+            ..self.identity
+        };
+        self.commands.push_back(Command::Write {
+            ticket,
+            writes: vec![identity.to_write()],
+        });
+        let nowhere = Address {
+            token: 0,
+            bucket: BucketId(0),
+            key: Bytes::new(),
+        };
+        self.tickets
+            .insert(ticket, (Pending::Lease { uuid, end }, nowhere, 0));
     }
 
     pub(super) fn lease_stored(&mut self, uuid: NodeUuid, end: u64) {
