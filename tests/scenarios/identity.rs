@@ -37,8 +37,7 @@ fn a_wiped_node_counts_for_no_read_until_rebuilt() {
     story.wait(1_000);
     let before = uuid(&story.world, b);
     assert!(is_named(&story.world, b));
-    story.world.crash(b, None);
-    story.world.processes[b].disk.restore(Image::default());
+    story.world.replace_directory(b, None, Image::default());
     story.world.isolate(c);
     story.world.start(b);
     story.wait(5_000);
@@ -77,8 +76,7 @@ fn a_restored_backup_reissues_no_dot() {
     story.wait(5_000);
     let before = uuid(&story.world, a);
     assert!(story.world.is_recognised(a, &backup));
-    story.world.crash(a, None);
-    story.world.processes[a].disk.restore(backup);
+    story.world.replace_directory(a, None, backup);
     story.world.start(a);
     let (third, _) = story.put(a, KEY, None);
     assert_eq!(story.get(b, KEY, 2).ops(), [first, second, third]);
@@ -97,8 +95,7 @@ fn a_cloned_directory_is_fenced() {
     let (first, _) = story.put(a, KEY, None);
     story.wait(1_000);
     let copy = story.world.processes[a].disk.snapshot();
-    story.world.crash(b, None);
-    story.world.processes[b].disk.restore(copy);
+    story.world.replace_directory(b, None, copy);
     story.world.start(b);
     assert_ne!(uuid(&story.world, a), uuid(&story.world, b));
     let (second, _) = story.put(a, KEY, None);
@@ -120,8 +117,7 @@ fn a_node_put_back_while_nobody_hears_it_is_told_later() {
     let (second, _) = story.put(b, KEY, None);
     story.wait(5_000);
     let before = uuid(&story.world, a);
-    story.world.crash(a, None);
-    story.world.processes[a].disk.restore(backup);
+    story.world.replace_directory(a, None, backup);
     story.world.isolate(a);
     story.world.start(a);
     story.wait(5_000);
@@ -146,8 +142,7 @@ fn every_node_is_wiped_once_and_nothing_is_lost() {
     let (op, _) = story.put(a, KEY, None);
     story.wait(1_000);
     for node in 0..5 {
-        story.world.crash(node, None);
-        story.world.processes[node].disk.restore(Image::default());
+        story.world.replace_directory(node, None, Image::default());
         story.world.start(node);
         story.wait(10_000);
         assert!(is_named(&story.world, node), "n{}", node + 1);

@@ -170,7 +170,7 @@ impl World {
             }
             Harm::Wipe(node, lasts) => {
                 if self.directories_are_named() {
-                    self.replace_directory(node, lasts, Image::default());
+                    self.replace_directory(node, Some(lasts), Image::default());
                 }
             }
             Harm::Restore(node, lasts) => self.restore(node, lasts),
@@ -189,7 +189,7 @@ impl World {
             Harm::Clone(node, other, lasts) => {
                 if self.directories_are_named() {
                     let image = self.processes[other].disk.snapshot();
-                    self.replace_directory(node, lasts, image);
+                    self.replace_directory(node, Some(lasts), image);
                 }
             }
         }
@@ -205,7 +205,7 @@ impl World {
         };
         if self.is_recognised(node, &image) && self.directories_are_named() {
             self.weaken(node, Session::put_back);
-            self.replace_directory(node, lasts, image);
+            self.replace_directory(node, Some(lasts), image);
         } else {
             self.backups.insert(node, image);
         }
@@ -258,9 +258,11 @@ impl World {
         (owners[key % owners.len()], number)
     }
 
-    fn replace_directory(&mut self, node: usize, lasts: u64, image: Image) {
+    /// Kills a node and gives it another directory; it is started again after `lasts`, if that is
+    /// given.
+    pub fn replace_directory(&mut self, node: usize, lasts: Option<u64>, image: Image) {
         self.distrust(node);
-        self.crash(node, Some(lasts));
+        self.crash(node, lasts);
         self.processes[node].disk.restore(image);
     }
 

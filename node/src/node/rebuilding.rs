@@ -84,7 +84,7 @@ impl Node {
             self.speak_for_itself(&decree);
         } else if self.is_to_rebuild() {
             if self.desk.proposing.is_none() {
-                let note = format!("{} is rebuilt", self.core.name(me));
+                let note = format!("{} is being rebuilt", self.core.name(me));
                 self.propose_alone(&decree.suspending(&[me], note));
             }
         } else {

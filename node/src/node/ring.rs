@@ -101,7 +101,7 @@ pub(super) enum Stored {
     Decree(Arc<Decree>),
     Staged(StagedWaiter),
     Identity(Identity),
-    Register(NodeId, Box<Message>),
+    Register(u64, NodeId, Box<Message>),
     Raised(Raise),
     Progress,
 }
@@ -433,7 +433,7 @@ impl Node {
             Stored::Decree(decree) => self.adopt(decree),
             Stored::Staged(waiter) => self.staged_stored(waiter),
             Stored::Identity(identity) => self.identity_stored(identity),
-            Stored::Register(to, answer) => self.core.send(to, Class::Control, *answer),
+            Stored::Register(version, to, answer) => self.register_stored(version, to, *answer),
             Stored::Raised(raise) => self.raised(raise),
             Stored::Progress => {}
         }

@@ -39,6 +39,8 @@ const TRACES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) register: Register,
+    /// Counts what was new in the register, and what of it is on disk.
+    versions: (u64, u64),
     /// The identity as it is on disk.
     durable: Identity,
     /// Who has taken note of this process.
@@ -63,6 +65,7 @@ impl Standing {
     pub(super) fn new(identity: Identity, register: Register, now: Instant) -> Self {
         Self {
             register,
+            versions: (0, 0),
             durable: identity,
             heard: BTreeSet::new(),
             accepted: false,
@@ -218,18 +221,27 @@ impl Node {
             opinion,
             epoch: self.core.decree.epoch,
         };
-        if news {
-            let core = &self.core;
+        let (version, durable) = &mut self.standing.versions;
+        *version += u64::from(news);
+        if durable < version {
+            let (version, core) = (*version, &self.core);
             self.standing.register.retain(|node| core.knows(node));
-            let bytes = self.standing.register.to_bytes();
-            let write: Write = meta(META_REGISTER_KEY, bytes);
-            self.store_ring(vec![write], Stored::Register(from, Box::new(answer)));
+            let write: Write = meta(META_REGISTER_KEY, self.standing.register.to_bytes());
+            let then = Stored::Register(version, from, Box::new(answer));
+            self.store_ring(vec![write], then);
         } else {
             self.core.send(from, Class::Control, answer);
         }
         if own {
             self.refused("another member knows of a later life of this data directory");
         }
+    }
+
+    /// What is known of others is on disk as of that version.
+    pub(super) fn register_stored(&mut self, version: u64, to: NodeId, answer: Message) {
+        let durable = &mut self.standing.versions.1;
+        *durable = version.max(*durable);
+        self.core.send(to, Class::Control, answer);
     }
 
     /// Whether that is a life of this directory that it does not remember.
@@ -315,9 +327,11 @@ impl Node {
         self.stand();
     }
 
-    /// True once it is known what this process is, or it has waited long enough.
+    /// True once it is known what this process is and which directory is whose, or it has waited
+    /// long enough.
     pub(super) fn knows_itself(&self) -> bool {
-        self.standing.accepted
+        let founding = self.core.decree.directory(self.core.me) == Some(NodeUuid::ANY);
+        self.standing.accepted && (!founding || self.is_to_rebuild())
             || self.standing.began + self.core.limits.ready_wait <= self.core.now.mono
     }
 

@@ -102,6 +102,34 @@ impl Replica {
         }
     }
 
+    /// Asks for a longer lease before this one is used up.
+    pub(super) fn extend_lease(&mut self, tickets: &mut u64) {
+        if self.extending {
+            return;
+        }
+        let Some(end) = self.minter.wants_extension() else {
+            return;
+        };
+        self.extending = true;
+        let ticket = next_ticket(tickets);
+        let uuid = self.identity.uuid;
+        let identity = Identity {
+            lease_end: end,
+            ..self.identity
+        };
+        self.commands.push_back(Command::Write {
+            ticket,
+            writes: vec![identity.to_write()],
+        });
+        let nowhere = Address {
+            token: 0,
+            bucket: BucketId(0),
+            key: Bytes::new(),
+        };
+        self.tickets
+            .insert(ticket, (Pending::Lease { uuid, end }, nowhere, 0));
+    }
+
     pub(super) fn lease_stored(&mut self, uuid: NodeUuid, end: u64) {
         self.extending = false;
         if self.identity.uuid == uuid {
