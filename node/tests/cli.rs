@@ -7,6 +7,8 @@
     reason = "a test that cannot go on fails, and one of processes waits for them"
 )]
 
+#[path = "cli/care.rs"]
+mod care;
 #[path = "cli/dev.rs"]
 mod dev;
 #[path = "cli/joining.rs"]

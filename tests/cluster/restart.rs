@@ -25,7 +25,7 @@ impl Tally {
     fn note(&self, what: Result<(), String>) {
         match what {
             Ok(()) => drop(self.done.fetch_add(1, Ordering::Relaxed)),
-            Err(error) => self.failed.lock().unwrap().push(error),
+            Err(error) => self.failed.lock().expect("nobody panics").push(error),
         }
     }
 
@@ -72,7 +72,7 @@ fn in_turn(work: impl Fn(&Dev, u16)) {
     for task in tasks {
         runtime.block_on(task).expect("clients do not panic");
     }
-    let failed = tally.failed.lock().unwrap();
+    let failed = tally.failed.lock().expect("nobody panics");
     let done = tally.done.load(Ordering::Relaxed);
     assert!(
         failed.is_empty(),

@@ -40,7 +40,7 @@ fn bad_input_is_refused_and_harms_nothing() {
     dev.refused(2, "invalid_argument", &["get", "default"]);
     dev.refused(2, "invalid_argument", &["frobnicate"]);
     dev.refused(2, "invalid_argument", &["ring", "stage", "join", "n4"]);
-    dev.refused(2, "not_available_yet", &["drain", "n2"]);
+    dev.refused(2, "invalid_argument", &["drain", "n9"]);
 
     // Contexts: of another key, with one character changed, and no context at all.
     let context = kept.context();

@@ -4,7 +4,7 @@ use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
 use super::{Label, family, family_of_one};
@@ -30,12 +30,8 @@ pub(in crate::shell) struct Healing {
 impl Healing {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let spent = Family::default();
-        registry.register_with_unit(
-            "background",
-            "Taken by the steps of background jobs",
-            Unit::Seconds,
-            spent.clone(),
-        );
+        let help = "Taken by the steps of background jobs";
+        registry.register("background_seconds", help, spent.clone());
         let sessions = family::<Counter>(
             registry,
             "antientropy_rounds",
