@@ -1,8 +1,9 @@
 //! How do I talk to it?
 //!
 //! The wire protocol, shared with the nodes, and (feature `quic`) the client with the certificates
-//! and QUIC settings that nodes use too. The client knows the ring and asks a key's replicas
-//! directly; it tries again where that is safe. Nothing here decides what a request means.
+//! and QUIC settings that nodes use too. The client knows the ring and asks the replica of a key
+//! that will answer soonest; it asks a second one where the first is slow, tries again where that
+//! is safe, and takes back what nobody waits for. Nothing here decides what a request means.
 //!
 #![cfg_attr(
     feature = "quic",
