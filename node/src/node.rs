@@ -49,7 +49,7 @@ use crate::{
         Mechanism,
         anti_entropy::AntiEntropy,
         governor::Governor,
-        reap::{Queue, Reaper, Voter},
+        reap::{Queue, Reaper},
     },
     hybrid::Hybrid,
     identity::Identity,
@@ -109,7 +109,6 @@ pub struct Node {
     recoveries: BTreeMap<Address, OpKey>,
     healing: Box<dyn Mechanism>,
     reaper: Reaper,
-    voter: Voter,
     desk: Desk,
     /// The ring with which the cluster began.
     founding: Arc<Ring>,
@@ -130,16 +129,15 @@ impl Node {
         let (ring, other) = rings(&decree);
         let catalogue = catalogue::at_start(&options)?;
         let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
-        let identity = options.identity;
         let gossip = Gossip::new(
             options.gossip,
             options.me,
-            (identity.uuid, identity.boot),
+            (options.identity.uuid, options.identity.boot),
             decree.concerned(),
             dice.random(),
             now.mono,
         );
-        let replica = Replica::new(identity, options.durable_writes, &options.limits);
+        let replica = Replica::new(options.identity, options.durable_writes, &options.limits);
         let core = Core {
             me: options.me,
             decree,
@@ -181,7 +179,6 @@ impl Node {
         let mut node = Self {
             healing: Box::new(AntiEntropy::new(&core)),
             reaper: Reaper::new(core.now.mono),
-            voter: Voter::default(),
             core,
             desk,
             founding: options.ring,
@@ -196,10 +193,14 @@ impl Node {
             draining: false,
             failed: false,
         };
-        node.meet_members();
-        node.compare_catalogues(true);
-        node.pump();
+        node.begin_to_speak();
         Ok(node)
+    }
+
+    fn begin_to_speak(&mut self) {
+        self.meet_members();
+        self.compare_catalogues(true);
+        self.pump();
     }
 
     /// A client asks. Exactly one [`Output::Reply`] follows.
@@ -322,19 +323,7 @@ impl Node {
                 self.core
                     .submit_for(Caller::Peer(from, id), &address, Job::Read);
             }
-            Message::Fetched {
-                id,
-                state,
-                suspect,
-                generation,
-            } => {
-                let answer = Answer::Fetched {
-                    state,
-                    suspect,
-                    generation,
-                };
-                self.answer(from, id, answer);
-            }
+            Message::Fetched { .. } => self.take_fetched(from, message),
             Message::Scan { .. } => self.start_scan(from, message),
             Message::Catalogue { id, catalogue } => {
                 self.take_catalogue(&catalogue, CatalogueWaiter::Peer(from, id));
@@ -348,6 +337,23 @@ impl Node {
             Message::Reap { id, body } => self.reap_message(from, id, body),
             Message::Members { members, .. } => self.take_members(&members),
             Message::Gossip(message) => self.gossip_message(from, message),
+        }
+    }
+
+    fn take_fetched(&mut self, from: NodeId, message: Message) {
+        if let Message::Fetched {
+            id,
+            state,
+            suspect,
+            generation,
+        } = message
+        {
+            let answer = Answer::Fetched {
+                state,
+                suspect,
+                generation,
+            };
+            self.answer(from, id, answer);
         }
     }
 
@@ -662,7 +668,7 @@ impl Node {
         match caller {
             Caller::Nobody => {}
             Caller::Tree(task) => self.healing.done(&mut self.core, task, address, done),
-            Caller::Reap(task) => self.voter.done(&mut self.core, task, address, done),
+            Caller::Reap(task) => self.reaper.voter.done(&mut self.core, task, address, done),
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
             Caller::Peer(node, id) => {
                 let counts = !matches!(done, Done::Stored { .. });

@@ -70,12 +70,13 @@ mod queue;
 mod round;
 mod voter;
 
+use self::voter::Voter;
 pub(crate) use self::{
     digest::digest,
     generation::{Generations, META_GENERATIONS_KEY},
     queue::{Lapsed, Queue, WAITING_MAX},
     round::Reaper,
-    voter::{Voter, send, standing},
+    voter::{send, standing},
 };
 pub use self::{
     generation::slot_of,
