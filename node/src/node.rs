@@ -60,7 +60,7 @@ use crate::{
         governor::Governor,
         hints::Hints,
         inspect::Inspections,
-        reap::{Queue, Reaper, Voter},
+        reap::{Queue, Reaper},
     },
     hybrid::Hybrid,
     identity::Identity,
@@ -124,7 +124,6 @@ pub struct Node {
     inquiries: Inquiries,
     inspections: Inspections,
     reaper: Reaper,
-    voter: Voter,
     desk: Desk,
     standing: Standing,
     rebuild: Rebuild,
@@ -202,7 +201,6 @@ impl Node {
             hints: Hints::new(now.mono),
             inquiries: Inquiries::default(),
             reaper: Reaper::new(core.now.mono),
-            voter: Voter::default(),
             core,
             inspections: Inspections::default(),
             desk,
@@ -220,11 +218,15 @@ impl Node {
             draining: false,
             failed: false,
         };
-        node.meet_members();
-        node.weigh();
-        node.compare_catalogues(true);
-        node.pump();
+        node.begin_to_speak();
         Ok(node)
+    }
+
+    fn begin_to_speak(&mut self) {
+        self.meet_members();
+        self.weigh();
+        self.compare_catalogues(true);
+        self.pump();
     }
 
     /// A client asks. Exactly one [`Output::Reply`] follows.
@@ -349,19 +351,7 @@ impl Node {
                 self.core
                     .submit_for(Caller::Peer(from, id), &address, Job::Read);
             }
-            Message::Fetched {
-                id,
-                state,
-                suspect,
-                generation,
-            } => {
-                let answer = Answer::Fetched {
-                    state,
-                    suspect,
-                    generation,
-                };
-                self.answer(from, id, answer);
-            }
+            Message::Fetched { .. } => self.take_fetched(from, message),
             Message::Scan { .. } => self.start_scan(from, message),
             Message::Catalogue { id, catalogue } => {
                 self.take_catalogue(&catalogue, CatalogueWaiter::Peer(from, id));
@@ -381,6 +371,23 @@ impl Node {
             } => self.greeted_by(from, &who, left, &heard),
             Message::Greeted { .. } => self.greeting_answered(from, &message),
             Message::Gossip(message) => self.gossip_message(from, message),
+        }
+    }
+
+    fn take_fetched(&mut self, from: NodeId, message: Message) {
+        if let Message::Fetched {
+            id,
+            state,
+            suspect,
+            generation,
+        } = message
+        {
+            let answer = Answer::Fetched {
+                state,
+                suspect,
+                generation,
+            };
+            self.answer(from, id, answer);
         }
     }
 
@@ -720,7 +727,7 @@ impl Node {
                 self.deliver_to_holder((node, id), address, done);
             }
             Caller::Inquiry(number) => self.inquired(number, address, done),
-            Caller::Reap(task) => self.voter.done(&mut self.core, task, address, done),
+            Caller::Reap(task) => self.reaper.voter.done(&mut self.core, task, address, done),
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
             Caller::Peer(node, id) => {
                 let counts = !matches!(done, Done::Stored { .. });

@@ -619,47 +619,13 @@ impl Replica {
                 self.load_key(tickets, address.clone());
                 break;
             }
-            let waits = match job {
-                Job::Read | Job::Look => {
-                    let done = Done::Read(entry.durable.clone());
-                    self.done.push_back((caller, address.clone(), done));
-                    Waits::No
-                }
-                Job::Latest => {
-                    let done = Done::Read(entry.latest.clone());
-                    self.done.push_back((caller, address.clone(), done));
-                    Waits::No
-                }
-                Job::Apply(merge) => self.apply(&mut entry, &address, caller, merge),
-                Job::Settle(merge) => {
-                    let waits = self.apply(&mut entry, &address, caller, merge);
-                    let present = entry.latest.container().is_some();
-                    self.insist(waits, present, &mut sync)
-                }
-                Job::Coordinate(intent) => self.coordinate(&mut entry, &address, caller, *intent),
-                Job::Expire { before_ms } => expire(&mut entry, &address, before_ms),
-                Job::Drop(record) => {
-                    let idle = !changed && entry.writes.is_empty();
-                    self.drop_record(tickets, &mut entry, &address, caller, (idle, &record));
-                    Waits::No
-                }
-                Job::SetAside(record) => {
-                    let idle = !changed && entry.writes.is_empty();
-                    self.set_aside(tickets, &mut entry, &address, caller, (idle, &record));
-                    Waits::No
-                }
-                Job::Remove => {
-                    if !changed {
-                        self.remove(tickets, &mut entry, &address);
-                    }
-                    Waits::No
-                }
-                Job::Reap(agreed) => {
-                    let idle = !changed && entry.writes.is_empty();
-                    self.reap(tickets, &mut entry, &address, caller, (idle, agreed));
-                    Waits::No
-                }
-            };
+            let waits = self.perform(
+                tickets,
+                &mut entry,
+                &address,
+                (caller, job),
+                (changed, &mut sync),
+            );
             match waits {
                 Waits::No => {}
                 Waits::ForNextWrite => {
@@ -694,6 +660,59 @@ impl Replica {
         self.extend_lease(tickets);
         self.entries.insert(address.clone(), entry);
         self.retire(&address);
+    }
+
+    /// Does one job on a loaded key; `changed` if its state differs from what is on its way to disk,
+    /// `sync` if that has to be synced whatever the node's durability is.
+    fn perform(
+        &mut self,
+        tickets: &mut u64,
+        entry: &mut Entry,
+        address: &Address,
+        (caller, job): (Caller, Job),
+        (changed, sync): (bool, &mut bool),
+    ) -> Waits {
+        match job {
+            Job::Read | Job::Look => {
+                let done = Done::Read(entry.durable.clone());
+                self.done.push_back((caller, address.clone(), done));
+                Waits::No
+            }
+            Job::Latest => {
+                let done = Done::Read(entry.latest.clone());
+                self.done.push_back((caller, address.clone(), done));
+                Waits::No
+            }
+            Job::Apply(merge) => self.apply(entry, address, caller, merge),
+            Job::Settle(merge) => {
+                let waits = self.apply(entry, address, caller, merge);
+                let present = entry.latest.container().is_some();
+                self.insist(waits, present, sync)
+            }
+            Job::Coordinate(intent) => self.coordinate(entry, address, caller, *intent),
+            Job::Expire { before_ms } => expire(entry, address, before_ms),
+            Job::Drop(record) => {
+                let idle = !changed && entry.writes.is_empty();
+                self.drop_record(tickets, entry, address, caller, (idle, &record));
+                Waits::No
+            }
+            Job::SetAside(record) => {
+                let idle = !changed && entry.writes.is_empty();
+                self.set_aside(tickets, entry, address, caller, (idle, &record));
+                Waits::No
+            }
+            Job::Remove => {
+                if !changed {
+                    self.remove(tickets, entry, address);
+                }
+                Waits::No
+            }
+            Job::Reap(agreed) => {
+                let idle = !changed && entry.writes.is_empty();
+                self.reap(tickets, entry, address, caller, (idle, agreed));
+                Waits::No
+            }
+        }
     }
 
     fn put(&mut self, tickets: &mut u64, address: &Address, bytes: &Bytes, sync: bool) -> Ticket {

@@ -31,7 +31,9 @@ impl Node {
         match body {
             ReapMessage::Vote { epoch, .. } | ReapMessage::Commit { epoch, .. } => {
                 let standing = standing(&self.core, epoch, self.desk.moves.is_clean());
-                self.voter.begin(&mut self.core, (from, id), body, standing);
+                self.reaper
+                    .voter
+                    .begin(&mut self.core, (from, id), body, standing);
             }
             ReapMessage::Fence {
                 epoch,
@@ -58,6 +60,7 @@ impl Node {
         } = raise;
         let standing = standing(&self.core, epoch, self.desk.moves.is_clean());
         let may = self
+            .reaper
             .voter
             .may_fence(&self.core, from, slot, generation, standing);
         match may {
@@ -115,7 +118,7 @@ impl Node {
                 other => other,
             };
             if standing == Standing::Good {
-                self.voter.fenced(from, slot, generation);
+                self.reaper.voter.fenced(from, slot, generation);
             }
             self.answer_fence(from, id, standing);
         }

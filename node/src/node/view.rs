@@ -139,7 +139,7 @@ impl Node {
             ),
             ("damages", core.replica.damages(), core.limits.damages_max),
         ];
-        let (tasks, tasks_max) = self.voter.load();
+        let (tasks, tasks_max) = self.reaper.voter.load();
         gauges.push(("reap_tasks", tasks, tasks_max));
         let waiting = core.lapsed.waiting();
         gauges.push(("reap_waiting", waiting, crate::healing::reap::WAITING_MAX));

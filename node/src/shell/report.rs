@@ -95,16 +95,8 @@ fn report_healing(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &Metr
             let peer = name(*peer);
             tracing::debug!(peer, agreed, moved_keys, moved_bytes, "compared");
         }
-        Event::Reaped { gone, key, .. } => {
-            metrics.healing.reaped(*gone);
-            tracing::debug!(key = mark(key), gone, "all owners agreed on it: reaped");
-        }
-        Event::DroppedRemoved { records } => {
-            metrics.healing.dropped(*records);
-            tracing::info!(records, "removed what was left of dropped buckets");
-        }
-        Event::ReapBlocked { node, why } => {
-            tracing::info!(node = name(*node), why, "nothing is reaped meanwhile");
+        Event::Reaped { .. } | Event::DroppedRemoved { .. } | Event::ReapBlocked { .. } => {
+            report_removal(event, name, metrics);
         }
         Event::TreeCorrected { leaves } => {
             metrics.healing.corrected(*leaves);
@@ -171,6 +163,25 @@ fn report_standing(event: &Event, metrics: &Metrics) {
             );
         }
         Event::Rebuilt => tracing::info!("rebuilt: this data directory counts again"),
+        _ => {}
+    }
+}
+
+/// What goes for good, or does not.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others are told above")]
+fn report_removal(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &Metrics) {
+    match event {
+        Event::Reaped { gone, key, .. } => {
+            metrics.healing.reaped(*gone);
+            tracing::debug!(key = mark(key), gone, "all owners agreed on it: reaped");
+        }
+        Event::DroppedRemoved { records } => {
+            metrics.healing.dropped(*records);
+            tracing::info!(records, "removed what was left of dropped buckets");
+        }
+        Event::ReapBlocked { node, why } => {
+            tracing::info!(node = name(*node), why, "nothing is reaped meanwhile");
+        }
         _ => {}
     }
 }

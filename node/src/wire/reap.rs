@@ -50,18 +50,28 @@ fn is_zero(value: &u64) -> bool {
 
 #[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
 fn keys(candidates: &[Candidate]) -> Vec<Key<'_>> {
-    let key = |candidate: &'_ Candidate| (candidate.digest >> 64) as u64;
     candidates
         .iter()
         .map(|candidate| Key {
             t: candidate.place.token,
             b: candidate.place.bucket.0,
             k: &candidate.place.key,
-            h: key(candidate),
+            h: (candidate.digest >> 64) as u64,
             l: candidate.digest as u64,
             w: candidate.goal as u8,
         })
         .collect()
+}
+
+/// What is asked about a slot.
+fn about(epoch: RingEpoch, slot: u8, generation: u64, candidates: &[Candidate]) -> Body<'_> {
+    Body {
+        epoch: epoch.get(),
+        slot,
+        generation,
+        keys: keys(candidates),
+        ..Body::default()
+    }
 }
 
 fn body(message: &ReapMessage) -> (u16, Body<'_>) {
@@ -71,15 +81,7 @@ fn body(message: &ReapMessage) -> (u16, Body<'_>) {
             epoch,
             slot,
             candidates,
-        } => {
-            let body = Body {
-                epoch: epoch.get(),
-                slot: *slot,
-                keys: keys(candidates),
-                ..none
-            };
-            (kind::REAP_VOTE, body)
-        }
+        } => (kind::REAP_VOTE, about(*epoch, *slot, 0, candidates)),
         ReapMessage::Voted {
             standing,
             generation,
@@ -97,15 +99,7 @@ fn body(message: &ReapMessage) -> (u16, Body<'_>) {
             epoch,
             slot,
             generation,
-        } => {
-            let body = Body {
-                epoch: epoch.get(),
-                slot: *slot,
-                generation: *generation,
-                ..none
-            };
-            (kind::REAP_FENCE, body)
-        }
+        } => (kind::REAP_FENCE, about(*epoch, *slot, *generation, &[])),
         ReapMessage::Fenced { standing } => {
             let code = *standing as u64;
             (kind::REAP_FENCED, Body { code, ..none })
@@ -116,13 +110,7 @@ fn body(message: &ReapMessage) -> (u16, Body<'_>) {
             generation,
             candidates,
         } => {
-            let body = Body {
-                epoch: epoch.get(),
-                slot: *slot,
-                generation: *generation,
-                keys: keys(candidates),
-                ..none
-            };
+            let body = about(*epoch, *slot, *generation, candidates);
             (kind::REAP_COMMIT, body)
         }
         ReapMessage::Committed { done } => {

@@ -359,29 +359,30 @@ fn hostile_lengths_are_refused() {
 
 fn messages() -> impl Strategy<Value = Message> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from);
-    let replicate = (any::<(u64, u64, u64, u64)>(), bytes(), bytes()).prop_map(
-        |((id, epoch, bucket, token), key, record)| Message::Replicate {
+    let replicate = (any::<(u64, u64, u64, u64, u64)>(), bytes(), bytes()).prop_map(
+        |((id, epoch, bucket, token, generation), key, record)| Message::Replicate {
             id: RpcId(id),
             epoch: RingEpoch::new(epoch),
             bucket: BucketId(bucket),
             token,
             key,
             record,
-            generation: epoch,
+            generation,
         },
     );
-    let fetched = (any::<(u64, bool, u8)>(), bytes()).prop_map(|((id, suspect, state), record)| {
-        Message::Fetched {
+    let fetched = (any::<(u64, bool, u8, u64)>(), bytes());
+    let fetched = fetched.prop_map(
+        |((id, suspect, state, generation), record)| Message::Fetched {
             id: RpcId(id),
             suspect,
-            generation: id,
+            generation,
             state: match state % 3 {
                 0 => ReplicaState::Absent,
                 1 => ReplicaState::Present(record),
                 _ => ReplicaState::Unreadable,
             },
-        }
-    });
+        },
+    );
     let scanned = (any::<(u64, bool)>(), any::<Option<String>>());
     let items = prop::collection::vec((any::<u64>(), bytes(), bytes()), 0..5);
     let scanned = (scanned, items).prop_map(|(((id, more), error), items)| Message::Scanned {

@@ -59,7 +59,9 @@
 //! under which nothing is live serves only to let go of states in which something still is. By the
 //! argument above there are none, if all owners hold the very same state: so the same three rounds
 //! agree on dropping such entries, and a commit then replaces the record. The newest epoch of each
-//! node stays, as the rules for new versions ask for it.
+//! node stays, as the rules for new versions ask for it. A context from before still names what was
+//! dropped, and a write with it brings the entries back until the next time: they cannot be left out,
+//! since a node cannot tell them from those of versions that it has not seen yet.
 //!
 //! Not decided here: what is durable (`store`), who is a member (`quorate_ring`), where hints are.
 
@@ -70,12 +72,13 @@ mod queue;
 mod round;
 mod voter;
 
+use self::voter::Voter;
 pub(crate) use self::{
     digest::digest,
     generation::{Generations, META_GENERATIONS_KEY},
     queue::{Lapsed, Queue, WAITING_MAX},
     round::Reaper,
-    voter::{Voter, send, standing},
+    voter::{send, standing},
 };
 pub use self::{
     generation::slot_of,

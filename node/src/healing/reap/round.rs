@@ -12,7 +12,7 @@ use std::{
 use quorate_gossip::{Instant, State};
 use quorate_ring::{NodeId, Phase, RingEpoch};
 
-use super::{Candidate, Generations, ReapMessage, Standing};
+use super::{Candidate, Generations, ReapMessage, Standing, Voter};
 use crate::{
     core::Core,
     event::Event,
@@ -60,6 +60,8 @@ struct Round {
 /// The asker.
 #[derive(Debug)]
 pub(crate) struct Reaper {
+    /// What it answers itself and others.
+    pub(crate) voter: Voter,
     round: Option<Round>,
     last: u8,
     next: Instant,
@@ -70,6 +72,7 @@ pub(crate) struct Reaper {
 impl Reaper {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
+            voter: Voter::default(),
             round: None,
             last: u8::MAX,
             next: now + IDLE,

@@ -54,7 +54,7 @@ impl Voter {
         (self.tasks.len(), TASKS_MAX)
     }
 
-    /// A vote or a commit; false if there is no room for it, or it may not be.
+    /// A vote or a commit. What finds no room is asked again.
     pub(crate) fn begin(
         &mut self,
         core: &mut Core,
@@ -66,61 +66,67 @@ impl Voter {
             let limit = "reap_tasks";
             return core.event(Event::Refused { limit });
         }
-        let (from, rpc) = asker;
-        let (making, candidates) = match body {
+        let good = standing == Standing::Good;
+        match body {
             ReapMessage::Vote {
-                slot,
-                mut candidates,
-                ..
+                slot, candidates, ..
             } => {
-                candidates.truncate(ROUND_KEYS_MAX);
-                if standing != Standing::Good {
-                    candidates.clear();
-                    let generation = core.generations.of(slot);
-                    let agreed = Vec::new();
+                if !good {
                     let body = ReapMessage::Voted {
                         standing,
-                        generation,
-                        agreed,
+                        generation: core.generations.of(slot),
+                        agreed: Vec::new(),
                     };
-                    return send(core, from, rpc, body);
+                    return send(core, asker.0, asker.1, body);
                 }
-                let (asked, agreed) = (candidates.clone(), BTreeSet::new());
                 let making = Making::Vote {
                     slot,
-                    asked,
-                    agreed,
+                    asked: candidates.iter().take(ROUND_KEYS_MAX).cloned().collect(),
+                    agreed: BTreeSet::new(),
                 };
-                (making, candidates)
+                self.start(core, asker, making, candidates);
             }
             ReapMessage::Commit {
                 slot,
                 generation,
-                mut candidates,
+                candidates,
                 ..
             } => {
-                candidates.truncate(ROUND_KEYS_MAX);
                 // A fence that is not in force here was asked for by nobody who may commit.
-                if standing != Standing::Good || core.generations.of(slot) < generation {
-                    return send(core, from, rpc, ReapMessage::Committed { done: 0 });
+                if !good || core.generations.of(slot) < generation {
+                    let body = ReapMessage::Committed { done: 0 };
+                    return send(core, asker.0, asker.1, body);
                 }
                 let done = 0;
-                (Making::Commit { generation, done }, candidates)
+                let making = Making::Commit { generation, done };
+                self.start(core, asker, making, candidates);
             }
-            _ => return,
-        };
+            ReapMessage::Voted { .. }
+            | ReapMessage::Fence { .. }
+            | ReapMessage::Fenced { .. }
+            | ReapMessage::Committed { .. }
+            | ReapMessage::Behind { .. } => {}
+        }
+    }
+
+    fn start(
+        &mut self,
+        core: &mut Core,
+        (from, rpc): (NodeId, RpcId),
+        making: Making,
+        mut candidates: Vec<Candidate>,
+    ) {
+        candidates.truncate(ROUND_KEYS_MAX);
         self.next += 1;
         let task = self.next;
         let commits = matches!(making, Making::Commit { .. });
-        self.tasks.insert(
-            task,
-            Task {
-                from,
-                rpc,
-                open: candidates.len(),
-                making,
-            },
-        );
+        let open = Task {
+            from,
+            rpc,
+            open: candidates.len(),
+            making,
+        };
+        self.tasks.insert(task, open);
         for candidate in candidates {
             let address = Address::from(&candidate.place);
             let job = if commits {
