@@ -29,6 +29,8 @@ use quorate_sim::{Options, story::Story};
 mod clients;
 #[path = "scenarios/clocks.rs"]
 mod clocks;
+#[path = "scenarios/membership.rs"]
+mod membership;
 #[path = "scenarios/network.rs"]
 mod network;
 #[path = "scenarios/storage.rs"]

@@ -38,6 +38,7 @@ pub mod limits;
 pub mod message;
 pub mod node;
 mod peers;
+mod places;
 mod replica;
 pub mod request;
 pub mod ring_message;

@@ -8,6 +8,7 @@ mod clock;
 mod healing;
 mod joining;
 mod moving;
+mod places;
 mod recovery;
 mod ring;
 mod staging;
@@ -28,7 +29,7 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Request, Response};
 use quorate_gossip::{Config as GossipConfig, Event as MemberEvent, Gossip, Instant, State};
-use quorate_ring::{NodeId, Ring};
+use quorate_ring::{Decree, NodeId, Ring};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
@@ -50,6 +51,7 @@ use crate::{
     limits::Limits,
     message::{Class, Message, Principal, RpcId, Verdict},
     peers::Peers,
+    places::Places,
     replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal, Replica},
     store::{Completion, Ticket},
 };
@@ -123,14 +125,7 @@ impl Node {
         let catalogue = catalogue::at_start(&options)?;
         let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
         let identity = options.identity;
-        let gossip = Gossip::new(
-            options.gossip,
-            options.me,
-            (identity.uuid, identity.boot),
-            decree.concerned(),
-            dice.random(),
-            now.mono,
-        );
+        let gossip = detector(&options, &decree, dice.random(), now);
         let replica = Replica::new(identity, options.durable_writes, &options.limits);
         let core = Core {
             me: options.me,
@@ -139,6 +134,7 @@ impl Node {
             other,
             ring_news: VecDeque::new(),
             outsiders: BTreeMap::new(),
+            places: Places::default(),
             cluster: options.cluster,
             cluster_name: options.cluster_name,
             context_key: options.context_key,
@@ -250,6 +246,7 @@ impl Node {
         if !self.core.knows(from) || self.failed {
             return;
         }
+        self.core.places.reached(from);
         if !matches!(message, Message::Gossip(_)) {
             self.core.gossip.note_alive(now.mono, from);
         }
@@ -310,6 +307,7 @@ impl Node {
                     .submit_for(Caller::Peer(from, id), &address, Job::Read);
             }
             Message::Fetched { id, state, suspect } => {
+                self.core.peers.tried(from, id, self.core.now.mono);
                 self.answer(from, id, Answer::Fetched { state, suspect });
             }
             Message::Scan { .. } => self.start_scan(from, message),
@@ -658,6 +656,20 @@ impl Node {
             }
         }
     }
+}
+
+/// Watches everybody in the ring.
+fn detector(options: &Options, decree: &Decree, seed: u64, now: Moment) -> Gossip {
+    let process = (options.identity.uuid, options.identity.boot);
+    let config = options.gossip.clone();
+    Gossip::new(
+        config,
+        options.me,
+        process,
+        decree.concerned(),
+        seed,
+        now.mono,
+    )
 }
 
 fn replicated(id: RpcId, verdict: Verdict) -> Message {

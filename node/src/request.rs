@@ -101,7 +101,7 @@ impl Node {
             Request::RingChange(change) => self.begin_ring(origin, principal, &change),
             Request::Ring => {
                 let reply = RingReply {
-                    ring: self.core.ring.to_bytes().into(),
+                    ring: self.core.routing_ring().to_bytes().into(),
                     state: self.ring_state().to_owned(),
                 };
                 self.core.reply(origin, Response::Ring(reply));

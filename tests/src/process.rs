@@ -74,6 +74,10 @@ pub struct Process {
     pub name: String,
     /// The same in short.
     pub id: NodeId,
+    /// Where it listens.
+    pub address: String,
+    /// Where it looks for the others.
+    pub links: BTreeMap<NodeId, String>,
     /// What it believes the time to be.
     pub clock: Clock,
     /// What it stores.
@@ -103,6 +107,8 @@ impl Process {
     pub fn new(name: String, clock: Clock, disk: Disk, rng: Rng) -> Self {
         Self {
             id: NodeId::of_name(&name),
+            address: layout::Layout::member(&name).address,
+            links: BTreeMap::new(),
             name,
             clock,
             disk,
@@ -165,7 +171,13 @@ impl Process {
         if let Some(members) = self.disk.synced(Table::Meta, META_MEMBERS_KEY) {
             node.remember(&members);
         }
+        let own = layout::Layout::member(&self.name);
+        node.reside(Member {
+            address: self.address.clone(),
+            ..own
+        });
         self.machine = Some(Box::new(node));
+        self.links.clear();
         self.timer = None;
     }
 

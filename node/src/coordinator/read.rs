@@ -179,6 +179,7 @@ impl ReadOp {
                 op.ask(core, node);
             }
         }
+        core.try_others(&op.address, &op.replicas);
         Ok(op)
     }
 
@@ -194,6 +195,7 @@ impl ReadOp {
             core.submit(self.key, &self.address, Job::Read);
             return;
         }
+        core.peers.asks(node, sent);
         let message = Message::Fetch {
             id: RpcId(self.key.0),
             epoch: core.ring.epoch(),

@@ -67,6 +67,10 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
             metrics.healing.corrected(*leaves);
             tracing::warn!(leaves, "the tree was not what is stored");
         }
+        Event::MemberMoved { name, address } => {
+            tracing::info!(node = name, address, "moved to another address");
+        }
+        Event::MemberForgotten { name } => tracing::warn!(node = name, "forgotten"),
         Event::RingChanged { epoch, phase, .. } => {
             tracing::info!(%epoch, step = phase.as_str(), "the ring has changed");
         }
