@@ -104,11 +104,6 @@ fn who_has_no_place_is_forgotten_after_a_while() {
     story.wait(40_000);
     story.world.start(away);
     story.wait(10_000);
-    for by in 0..5 {
-        // The one that was away counts from where it stopped.
-        assert!(by == away || !knows(&story, by), "n{} remembers it", by + 1);
-    }
-    story.wait(20_000);
     assert!((0..5).all(|by| !knows(&story, by)), "all have forgotten it");
     let moment = story.world.processes[0].clock.moment(story.world.now);
     let member = quorate_sim::layout::Layout::member(&story.world.processes[spare].name.clone());
@@ -132,7 +127,7 @@ fn a_slow_replica_is_asked_last_and_recovers_its_place() {
         story.owner(KEY, 2),
     );
     story.put(a, KEY, None);
-    let mut slowest = |story: &mut Story, slow: Option<usize>, reads: u64| {
+    let slowest = |story: &mut Story, slow: Option<usize>, reads: u64| {
         story.world.network.slow(slow, 400);
         let mut took = Vec::new();
         for _ in 0..reads {

@@ -41,11 +41,21 @@ impl Node {
         });
     }
 
-    /// Those whom this node knew before it was started.
+    /// Those whom this node knew before it was started. When they were last heard of it does not
+    /// know: if nobody else does either, soon enough will be long ago.
     pub fn remember(&mut self, members: &[u8]) {
-        for newcomer in newcomers_from_bytes(members) {
+        let long = self.core.limits.forget_after.as_secs();
+        for mut newcomer in newcomers_from_bytes(members) {
+            newcomer.away_s = newcomer.away_s.max(long - long / 8);
             self.meet_newcomer(&newcomer);
         }
+        self.pump();
+    }
+
+    /// Another member has been asked who is there.
+    pub fn handle_members(&mut self, now: Moment, members: &[u8]) {
+        self.core.now = now;
+        self.take_members(members);
         self.pump();
     }
 

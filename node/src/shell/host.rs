@@ -328,7 +328,7 @@ impl Host {
     /// Another member says where the others are.
     pub(super) fn told_members(&self, members: &[u8]) {
         let mut inner = self.inner();
-        inner.node.remember(members);
+        inner.node.handle_members(self.clock.now(), members);
         self.drain(&mut inner);
     }
 
