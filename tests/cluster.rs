@@ -6,6 +6,8 @@
 
 #[path = "cluster/dev.rs"]
 mod dev;
+#[path = "cluster/moving.rs"]
+mod moving;
 
 use std::{
     collections::BTreeMap,
