@@ -10,6 +10,8 @@ mod dev;
 mod directories;
 #[path = "cluster/handoff.rs"]
 mod handoff;
+#[path = "cluster/moving.rs"]
+mod moving;
 #[path = "cluster/programs.rs"]
 mod programs;
 #[path = "cluster/restart.rs"]

@@ -38,6 +38,8 @@ mod clocks;
 mod hints;
 #[path = "scenarios/identity.rs"]
 mod identity;
+#[path = "scenarios/membership.rs"]
+mod membership;
 #[path = "scenarios/network.rs"]
 mod network;
 #[path = "scenarios/reaping.rs"]

@@ -244,6 +244,10 @@ impl Pool {
             Err(error) => {
                 tracing::debug!(node = link.label(), %error, "cannot connect");
                 link.failed(error.clone(), Instant::now(), self.seed());
+                // It may be elsewhere by now; another member knows.
+                if let Some(lane) = self.any_lane() {
+                    self.tracker.spawn(refresh(self.clone(), lane));
+                }
                 Err(error)
             }
         }
@@ -318,17 +322,15 @@ impl Pool {
         Err(format!("{} answered with kind {kind}", lane.node()))
     }
 
-    /// Routes by `ring` from now on, unless a newer one is known.
+    /// Routes by `ring` from now on, unless a newer one is known. Of one number the last one heard
+    /// of counts: its members have moved.
     pub(crate) fn install(&self, ring: Ring) {
         let _turn = self
             .installing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let old = self.table.load_full();
-        if old
-            .as_ref()
-            .is_none_or(|old| old.epoch() < ring.epoch().get())
-        {
+        if old.as_ref().is_none_or(|old| old.is_behind(&ring)) {
             let table = Table::new(ring, old.as_deref());
             self.table.store(Some(Arc::new(table)));
         }
@@ -344,6 +346,13 @@ impl Pool {
 
     fn epoch(&self) -> u64 {
         self.table.load().as_ref().map_or(0, |table| table.epoch())
+    }
+
+    /// A lane to a member of the ring, whichever is there.
+    fn any_lane(&self) -> Option<Arc<Lane>> {
+        let table = self.table.load();
+        let mut lanes = table.iter().flat_map(|table| table.links());
+        lanes.find_map(|link| link.lane())
     }
 
     fn links(&self) -> Vec<Arc<Link>> {

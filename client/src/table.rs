@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use quorate_ring::{NodeId, Ring, Token};
+use quorate_ring::{Member, NodeId, Ring, Token};
 use tokio::time::Instant;
 
 use crate::{
@@ -48,6 +48,20 @@ impl Table {
             links: links.collect(),
             ring,
         }
+    }
+
+    /// Whether that ring says more: it is newer, or its members are elsewhere.
+    pub(crate) fn is_behind(&self, ring: &Ring) -> bool {
+        let elsewhere = || {
+            let places = |member: &Member| (member.id, member.address.clone());
+            !ring
+                .members()
+                .iter()
+                .map(places)
+                .eq(self.ring.members().iter().map(places))
+        };
+        let epoch = ring.epoch().get();
+        self.epoch < epoch || self.epoch == epoch && elsewhere()
     }
 
     pub(crate) const fn epoch(&self) -> u64 {
@@ -136,7 +150,7 @@ impl<'a> Known<'a> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use quorate_ring::{Member, Partitions};
+    use quorate_ring::Partitions;
 
     use super::*;
     use crate::routing::scatter;
@@ -193,6 +207,19 @@ mod tests {
         assert!(table.links().all(|link| (98..=102).contains(&owed(link))));
         drop(flights);
         assert!(table.links().all(|link| owed(link) == 0));
+    }
+
+    #[test]
+    fn a_member_that_moved_gets_a_new_link() {
+        let old = Table::new(ring(3), None);
+        assert!(!old.is_behind(&ring(3)));
+        let n2 = NodeId::of_name("n2");
+        let moved = ring(3).relocated(|node| (node == n2).then_some("127.0.0.1:99"));
+        assert!(old.is_behind(&moved));
+        let new = Table::new(moved, Some(&old));
+        let link = |table: &Table, name| table.link(name).unwrap().clone();
+        assert!(Arc::ptr_eq(&link(&old, "n1"), &link(&new, "n1")));
+        assert_eq!(link(&new, "n2").label(), "n2 (127.0.0.1:99)");
     }
 
     #[test]

@@ -168,6 +168,15 @@ impl Gossip {
         self.news.insert(self.me.node, 0);
     }
 
+    /// A node is of no interest any more.
+    pub fn remove(&mut self, node: NodeId) {
+        self.rows.remove(&node);
+        self.news.remove(&node);
+        self.probe.take_if(|probe| probe.target == node);
+        self.relays.retain(|_, relay| relay.for_node != node);
+        self.order.retain(|next| *next != node);
+    }
+
     /// What is thought of a member; none for a stranger.
     #[must_use]
     pub fn state(&self, node: NodeId) -> Option<State> {

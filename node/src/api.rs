@@ -48,6 +48,8 @@ pub enum Output {
     },
     /// Keep a connection to this node from now on, instead of to where it was before.
     Meet(Member),
+    /// Keep no connection to this node any more.
+    Part(NodeId),
     /// Work for the store: exactly one completion comes back, or the process dies.
     Store(Command),
     /// For logs, metrics and oracles; never for logic.

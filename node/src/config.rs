@@ -295,12 +295,26 @@ impl NodeConfig {
     /// This node, as the others are to know it.
     pub fn own_member(&self) -> Result<Member, MemberError> {
         if let Some(me) = self.members.iter().find(|member| member.name == self.name) {
+            let mut me = me.clone();
+            me.address = self.address_of(&me);
             return me.member();
         }
         let address = self.advertise.as_ref().unwrap_or(&self.listen);
         let default = default_zone();
         let zone = self.zone.as_ref().unwrap_or(&default);
         Member::new(&self.name, address, zone, self.weight.unwrap_or(1))
+    }
+
+    /// Where a listed node is now: where it says, else where it is listed, unless it listens on
+    /// the same IP address at another port.
+    fn address_of(&self, listed: &MemberConfig) -> String {
+        let parse = |address: &str| address.parse::<SocketAddr>().ok();
+        let (own, list) = (parse(&self.listen), parse(&listed.address));
+        let moved = own
+            .zip(list)
+            .is_some_and(|(own, list)| own.ip() == list.ip());
+        let other = if moved { &self.listen } else { &listed.address };
+        self.advertise.as_ref().unwrap_or(other).clone()
     }
 
     /// A node alone: nobody has said where the others reach it.
@@ -359,13 +373,8 @@ impl NodeConfig {
             let listed = me.weight;
             problems.push(format!("weight = {weight}, but [[members]] says {listed}"));
         }
-        if let Some(advertise) = &self.advertise
-            && *advertise != me.address
-        {
-            let listed = &me.address;
-            problems.push(format!(
-                "advertise = {advertise:?}, but [[members]] says {listed:?}"
-            ));
+        if let Err(error) = self.own_member() {
+            problems.push(format!("this node, {:?}: {error}", self.name));
         }
     }
 
@@ -455,9 +464,26 @@ mod tests {
         let mut config = config();
         config.zone = Some("b".to_owned());
         config.weight = Some(2);
-        config.advertise = Some("10.0.0.1:7400".to_owned());
         let Problems(problems) = config.validate().unwrap_err();
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+
+    #[test]
+    fn a_listed_node_may_be_elsewhere() {
+        let mut config = config();
+        let address = |config: &NodeConfig| config.own_member().unwrap().address;
+        assert_eq!(address(&config), "127.0.0.1:7400");
+        config.listen = "0.0.0.0:7500".to_owned();
+        assert_eq!(
+            address(&config),
+            "127.0.0.1:7400",
+            "behind an address of its own"
+        );
+        config.listen = "127.0.0.1:7500".to_owned();
+        assert_eq!(address(&config), "127.0.0.1:7500");
+        config.advertise = Some("10.0.0.1:7400".to_owned());
+        assert_eq!(address(&config), "10.0.0.1:7400");
+        config.validate().unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Response};
 use quorate_gossip::{Gossip, Instant, State};
-use quorate_ring::{Decree, NodeId, Ring, Token};
+use quorate_ring::{Decree, Member, NodeId, Ring, Token};
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
@@ -32,6 +32,7 @@ use crate::{
     message::{Class, Message, RpcId},
     node::RingNews,
     peers::Peers,
+    places::Places,
     replica::{Address, Caller, Done, Job, OpKey, Refusal, Replica},
     store::format::{self, Record},
 };
@@ -123,6 +124,8 @@ pub(crate) struct Core {
     pub(crate) other: Option<Arc<Ring>>,
     /// Nodes that have joined the cluster and are not in the ring.
     pub(crate) outsiders: BTreeMap<NodeId, Outsider>,
+    /// Where members are who have moved, and who was forgotten.
+    pub(crate) places: Places,
     pub(crate) ring_news: VecDeque<RingNews>,
     pub(crate) hint_news: VecDeque<HintNews>,
     pub(crate) cluster: u128,
@@ -278,6 +281,20 @@ impl Core {
         self.decree.member(node).is_some() || self.outsiders.contains_key(&node)
     }
 
+    /// A member of the ring where it is now.
+    pub(crate) fn located(&self, member: &Member) -> Member {
+        let mut member = member.clone();
+        if let Some(address) = self.places.address(member.id) {
+            address.clone_into(&mut member.address);
+        }
+        member
+    }
+
+    /// The ring that reads ask, for those who route by it: with members where they are now.
+    pub(crate) fn routing_ring(&self) -> Ring {
+        self.ring.relocated(|node| self.places.address(node))
+    }
+
     /// The key's replicas in the other ring, whose quorum a write needs as well; none if there is
     /// no other, or it does not differ.
     pub(crate) fn others(&self, address: &Address, n: u8) -> Vec<NodeId> {
@@ -365,6 +382,27 @@ impl Core {
             (own, suspect, draining, self.peers.expected(*node))
         });
         order
+    }
+
+    /// Asks a replica that is asked nothing else, to learn how quick it is by now. Of one that
+    /// gossip thinks down nobody needs to know.
+    pub(crate) fn try_others(&mut self, address: &Address, replicas: &[NodeId]) {
+        let now = self.now.mono;
+        let up = |node: &NodeId| *node != self.me && self.is_up(*node);
+        let up: Vec<NodeId> = replicas.iter().copied().filter(up).collect();
+        let Some(node) = self.peers.due(&up, now) else {
+            return;
+        };
+        let rpc = RpcId(self.op_key().0);
+        self.peers.tries(node, rpc, now);
+        let message = Message::Fetch {
+            id: rpc,
+            epoch: self.ring.epoch(),
+            bucket: address.bucket,
+            token: address.token,
+            key: address.key.clone(),
+        };
+        self.send(node, Class::Data, message);
     }
 
     pub(crate) fn patience(&self, node: NodeId) -> Duration {

@@ -139,6 +139,18 @@ pub enum Event {
         /// Those that were damaged.
         damaged: u64,
     },
+    /// A member is at another address from now on.
+    MemberMoved {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        address: String,
+    },
+    /// A node that had no place in the ring is no longer known.
+    MemberForgotten {
+        /// Its name.
+        name: String,
+    },
     /// A decree about the ring was adopted.
     RingChanged {
         /// Its number.

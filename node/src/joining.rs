@@ -10,11 +10,15 @@ use bytes::Bytes;
 use quorate_ring::{Member, MemberError};
 use serde::{Deserialize, Serialize};
 
+use crate::places::Heard;
+
 /// A node that has joined and is not in the ring. The record of a later joining counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outsider {
     pub(crate) member: Member,
     pub(crate) version: u64,
+    /// When anybody last heard of it.
+    pub(crate) heard: Heard,
 }
 
 impl Outsider {
@@ -45,9 +49,20 @@ pub struct Newcomer {
     pub zone: String,
     /// Its share relative to the others.
     pub weight: u32,
-    /// How often it has joined under another description.
+    /// How often it has joined under another description, or moved. Of two records the one with
+    /// the greater version counts.
     #[serde(default)]
     pub version: u64,
+    /// For so many seconds nobody has heard of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub away_s: u64,
+    /// It was forgotten at an operator's word, so many seconds ago.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gone: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Newcomer {
@@ -69,15 +84,8 @@ impl From<&Member> for Newcomer {
             zone: member.zone.clone(),
             weight: member.weight,
             version: 0,
-        }
-    }
-}
-
-impl From<&Outsider> for Newcomer {
-    fn from(outsider: &Outsider) -> Self {
-        Self {
-            version: outsider.version,
-            ..Self::from(&outsider.member)
+            away_s: 0,
+            gone: false,
         }
     }
 }
@@ -118,11 +126,18 @@ pub fn newcomers_from_bytes(bytes: &[u8]) -> Vec<Newcomer> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_gossip::Instant;
+
     use super::*;
 
     fn outsider(address: &str, version: u64) -> Outsider {
         let member = Member::new("n4", address, "z1", 1).unwrap();
-        Outsider { member, version }
+        let heard = Heard::now(Instant::START);
+        Outsider {
+            member,
+            version,
+            heard,
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod limits;
 pub mod message;
 pub mod node;
 mod peers;
+mod places;
 pub mod register;
 mod replica;
 pub mod request;

@@ -43,6 +43,9 @@ pub struct Limits {
     pub replica_limit_max: Duration,
     /// How often the bucket catalogue is compared with a peer's.
     pub catalogue_interval: Duration,
+    /// A node that has joined and has no place in the ring is forgotten when nobody has heard of it
+    /// for so long.
+    pub forget_after: Duration,
     /// How long a node that starts waits for its peers' catalogues before it serves all the same.
     pub ready_wait: Duration,
     /// How long `cluster status` waits for a silent node.
@@ -78,6 +81,7 @@ impl Default for Limits {
             replica_limit_min: Duration::from_millis(20),
             replica_limit_max: Duration::from_secs(1),
             catalogue_interval: Duration::from_secs(2),
+            forget_after: Duration::from_hours(7 * 24),
             ready_wait: Duration::from_secs(1),
             status_wait: Duration::from_secs(1),
             anti_entropy_interval: Duration::from_secs(30),

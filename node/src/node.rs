@@ -12,6 +12,7 @@ mod healing;
 mod hints;
 mod joining;
 mod moving;
+mod places;
 mod reap;
 mod rebuilding;
 mod recovery;
@@ -67,6 +68,7 @@ use crate::{
     limits::Limits,
     message::{BucketId, Class, Message, Principal, RpcId, Verdict},
     peers::Peers,
+    places::Places,
     register::Register,
     replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal, Replica},
     store::{Completion, Ticket},
@@ -158,6 +160,7 @@ impl Node {
             ring_news: VecDeque::new(),
             hint_news: VecDeque::new(),
             outsiders: BTreeMap::new(),
+            places: Places::default(),
             cluster: options.cluster,
             cluster_name: options.cluster_name,
             context_key: options.context_key,
@@ -289,6 +292,7 @@ impl Node {
         if !self.core.knows(from) || self.failed {
             return;
         }
+        self.core.places.reached(from);
         if !matches!(message, Message::Gossip(_)) {
             self.core.gossip.note_alive(now.mono, from);
         }
@@ -382,6 +386,7 @@ impl Node {
             generation,
         } = message
         {
+            self.core.peers.tried(from, id, self.core.now.mono);
             let answer = Answer::Fetched {
                 state,
                 suspect,

@@ -2,16 +2,21 @@
 //!
 //! The estimator of TCP (RFC 6298: a smoothed round trip and its deviation) gives every replica a
 //! limit of its own: a replica silent for longer is worth a second try elsewhere. Slow peers are
-//! asked last. Whether a peer is alive is gossip's business, not ours.
+//! asked last; since who is asked last may never be asked, each gets a question now and then for
+//! whose answer nobody waits, and recovers its place when it is quick again. Whether a peer is
+//! alive is gossip's business, not ours.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use quorate_gossip::Instant;
 use quorate_ring::NodeId;
 
-use crate::limits::Limits;
+use crate::{limits::Limits, message::RpcId};
 
 /// Before the first answer, a peer is assumed to take this long.
 const FIRST_GUESS: Duration = Duration::from_millis(50);
+/// A peer that was asked nothing for so long is tried.
+const TRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 struct Latency {
@@ -19,10 +24,20 @@ struct Latency {
     deviation_us: u64,
 }
 
+/// A question for whose answer nobody waits.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    rpc: RpcId,
+    sent: Instant,
+}
+
 /// Round trips per peer.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     latency: BTreeMap<NodeId, Latency>,
+    /// When each was last asked something whose answer is timed.
+    asked: BTreeMap<NodeId, Instant>,
+    trials: BTreeMap<NodeId, Trial>,
 }
 
 impl Peers {
@@ -36,6 +51,43 @@ impl Peers {
         let error = latency.smooth_us.abs_diff(sample);
         latency.deviation_us = (3 * latency.deviation_us + error) / 4;
         latency.smooth_us = (7 * latency.smooth_us + sample) / 8;
+    }
+
+    /// A peer is asked something whose answer will be timed.
+    pub(crate) fn asks(&mut self, peer: NodeId, now: Instant) {
+        self.asked.insert(peer, now);
+    }
+
+    /// One of these that has been asked nothing for a while, and has no place among the first.
+    pub(crate) fn due(&self, peers: &[NodeId], now: Instant) -> Option<NodeId> {
+        let rests = |peer: &NodeId| {
+            let asked = self.asked.get(peer);
+            asked.is_none_or(|asked| TRY_AFTER <= now.since(*asked))
+        };
+        peers.iter().copied().find(rests)
+    }
+
+    /// A peer is tried; one that has not answered the last trial has been silent since.
+    pub(crate) fn tries(&mut self, peer: NodeId, rpc: RpcId, now: Instant) {
+        self.asks(peer, now);
+        let trial = Trial { rpc, sent: now };
+        if let Some(last) = self.trials.insert(peer, trial) {
+            self.silent(peer, now.since(last.sent));
+        }
+    }
+
+    /// An answer has come; if it is that of a trial it says more than what is remembered.
+    pub(crate) fn tried(&mut self, peer: NodeId, rpc: RpcId, now: Instant) {
+        let Some(trial) = self.trials.get(&peer).filter(|trial| trial.rpc == rpc) else {
+            return;
+        };
+        let elapsed = now.since(trial.sent);
+        self.trials.remove(&peer);
+        self.answered(peer, elapsed);
+        let sample = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX >> 8);
+        if let Some(latency) = self.latency.get_mut(&peer) {
+            latency.smooth_us = u64::midpoint(latency.smooth_us, sample);
+        }
     }
 
     /// A peer has been silent for `elapsed`: at least that long must be expected of it.
@@ -66,6 +118,34 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_that_nobody_asks_is_tried_and_recovers_its_place() {
+        let mut peers = Peers::default();
+        let (slow, quick) = (NodeId::new(1), NodeId::new(2));
+        let ms = Duration::from_millis;
+        let mut now = Instant::START;
+        for _ in 0..50 {
+            peers.answered(slow, ms(400));
+            peers.answered(quick, ms(1));
+        }
+        peers.asks(slow, now);
+        assert_eq!(peers.due(&[slow], now), None, "just asked");
+        let mut trials = 0;
+        while ms(2) < peers.expected(slow) {
+            now = now + TRY_AFTER;
+            peers.asks(quick, now);
+            assert_eq!(peers.due(&[quick, slow], now), Some(slow));
+            peers.tries(slow, RpcId(trials), now);
+            peers.tried(slow, RpcId(trials + 1), now + ms(1));
+            peers.tried(slow, RpcId(trials), now + ms(1));
+            trials += 1;
+        }
+        assert!(trials < 12, "{trials}");
+        peers.tries(slow, RpcId(99), now);
+        peers.tries(slow, RpcId(100), now + TRY_AFTER);
+        assert!(ms(10) < peers.expected(slow), "silence is an answer too");
+    }
 
     #[test]
     fn a_peer_that_slows_down_gets_a_longer_limit_and_recovers() {

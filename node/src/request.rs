@@ -136,7 +136,7 @@ impl Node {
     /// The ring that requests are routed by.
     pub(crate) fn ring_reply(&self) -> RingReply {
         RingReply {
-            ring: self.core.ring.to_bytes().into(),
+            ring: self.core.routing_ring().to_bytes().into(),
             state: self.ring_state().to_owned(),
         }
     }

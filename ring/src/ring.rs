@@ -178,6 +178,18 @@ impl Ring {
         }
     }
 
+    /// The same ring, with members where they are now; `None` leaves a member where it was.
+    #[must_use]
+    pub fn relocated<'a>(&self, place: impl Fn(NodeId) -> Option<&'a str>) -> Self {
+        let mut ring = self.clone();
+        for member in &mut ring.members {
+            if let Some(address) = place(member.id) {
+                address.clone_into(&mut member.address);
+            }
+        }
+        ring
+    }
+
     /// The number of this ring.
     #[must_use]
     pub const fn epoch(&self) -> RingEpoch {

@@ -128,6 +128,8 @@ impl World {
             | NodeEvent::ManySiblings { .. }
             | NodeEvent::Compared { .. }
             | NodeEvent::Membership(_)
+            | NodeEvent::MemberMoved { .. }
+            | NodeEvent::MemberForgotten { .. }
             | NodeEvent::Ready => false,
         }
     }

@@ -48,6 +48,8 @@ struct Link {
     clogged_until: u64,
     free_at: u64,
     slowness: u64,
+    /// How many times as slow it is for the time being.
+    burden: u64,
     last_arrival: u64,
 }
 
@@ -72,6 +74,7 @@ impl Network {
         let mut speeds = Rng::new(seed, 0x0e71);
         let mut link = || Link {
             slowness: speeds.between(1, options.spread),
+            burden: 1,
             ..Link::default()
         };
         Self {
@@ -122,7 +125,7 @@ impl Network {
         counts.queued += u64::from(now < link.free_at);
         counts.clogged += u64::from(now < link.clogged_until);
         link.free_at = link.free_at.max(now) + takes;
-        let delay = delay * link.slowness + tail;
+        let delay = delay * link.slowness * link.burden + tail;
         let at = link.free_at.max(link.clogged_until) + delay;
         if self.options.reorder {
             counts.overtaking += u64::from(at < link.last_arrival);
@@ -166,6 +169,15 @@ impl Network {
         link.clogged_until = link.clogged_until.max(until);
     }
 
+    /// Makes the links from and to that node, and no other, so many times as slow as they were.
+    pub fn slow(&mut self, node: Option<usize>, times: u64) {
+        let nodes = self.nodes;
+        for (at, link) in self.links.iter_mut().enumerate() {
+            let its = [Some(at / nodes), Some(at % nodes)].contains(&node);
+            link.burden = if its { times } else { 1 };
+        }
+    }
+
     /// Mends every link.
     pub fn mend(&mut self) {
         for link in &mut self.links {
@@ -179,6 +191,7 @@ impl Network {
         self.mend();
         for link in &mut self.links {
             link.free_at = 0;
+            link.burden = 1;
         }
         self.options.bandwidth = 0;
         self.options.loss = 0;

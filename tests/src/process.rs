@@ -77,6 +77,10 @@ pub struct Process {
     pub name: String,
     /// The same in short.
     pub id: NodeId,
+    /// Where it listens.
+    pub address: String,
+    /// Where it looks for the others.
+    pub links: BTreeMap<NodeId, String>,
     /// What it believes the time to be.
     pub clock: Clock,
     /// What it stores.
@@ -106,6 +110,8 @@ impl Process {
     pub fn new(name: String, clock: Clock, disk: Disk, rng: Rng) -> Self {
         Self {
             id: NodeId::of_name(&name),
+            address: layout::Layout::member(&name).address,
+            links: BTreeMap::new(),
             name,
             clock,
             disk,
@@ -176,7 +182,13 @@ impl Process {
         if let Some(register) = self.disk.synced(Table::Meta, META_REGISTER_KEY) {
             node.recall(&register);
         }
+        let own = layout::Layout::member(&self.name);
+        node.reside(Member {
+            address: self.address.clone(),
+            ..own
+        });
         self.machine = Some(Box::new(node));
+        self.links.clear();
         self.timer = None;
     }
 

@@ -555,8 +555,13 @@ impl World {
                         self.agenda.plan(at, Event::Disk(node, life));
                     }
                 }
-                // Everybody can reach everybody here.
-                Output::Meet(_) => {}
+                Output::Meet(member) => {
+                    let links = &mut self.processes[node].links;
+                    links.insert(member.id, member.address);
+                }
+                Output::Part(member) => {
+                    self.processes[node].links.remove(&member);
+                }
                 Output::Event(event) => {
                     if matches!(event, quorate_node::event::Event::RingChanged { .. }) {
                         self.judge_ring(machine.decree());
@@ -588,6 +593,11 @@ impl World {
             return;
         };
         self.judge_asked(from, &message);
+        let receiver = &self.processes[to];
+        if self.processes[from].links.get(&receiver.id) != Some(&receiver.address) {
+            // Nobody listens there.
+            return;
+        }
         let bytes = if self.options.net.bandwidth == 0 {
             0
         } else {

@@ -33,7 +33,7 @@ pub(super) struct Probe {
 /// A probe on behalf of another.
 #[derive(Debug)]
 pub(super) struct Relay {
-    for_node: NodeId,
+    pub(super) for_node: NodeId,
     for_number: u64,
     /// When the other is told that nothing has been heard; none once it has been.
     nack_at: Option<Instant>,

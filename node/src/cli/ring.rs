@@ -122,6 +122,14 @@ impl Stage {
 
     pub(crate) async fn run(&self, client: &Client, out: &mut Out) -> Result<(), Failure> {
         let answer = ask(client, self.request()).await?;
+        if let Self::Remove { node, .. } = self
+            && !answer.staged.contains(&format!("remove {node} --dead"))
+        {
+            // It had no place: there is nothing to agree on.
+            let mut json = state_json(&answer);
+            json["forgotten"] = json!(node);
+            return out.answer(json, |_| vec![answer.note.clone()]);
+        }
         out.answer(state_json(&answer), |_| {
             let mut lines = vec!["staged".to_owned()];
             lines.extend(answer.staged.iter().map(|change| format!("  {change}")));

@@ -224,6 +224,7 @@ impl ReadOp {
         op.damage = core.replica.damage(&op.address);
         op.own_suspect = op.is_recovery();
         if op.ask_first(core) {
+            core.try_others(&op.address, &op.replicas);
             Ok(op)
         } else {
             Err(op.replicas)
@@ -289,6 +290,7 @@ impl ReadOp {
             core.submit(self.key, &self.address, Job::Read);
             return;
         }
+        core.peers.asks(node, sent);
         let message = Message::Fetch {
             id: RpcId(self.key.0),
             epoch: core.ring.epoch(),

@@ -145,7 +145,9 @@ pub(crate) fn members(core: &Core) -> Vec<Member> {
     let waiting = core.outsiders.values().map(|outsider| &outsider.member);
     let all = ring.chain(other).chain(waiting);
     let all: BTreeMap<NodeId, &Member> = all.map(|member| (member.id, member)).collect();
-    all.into_values().cloned().collect()
+    all.into_values()
+        .map(|member| core.located(member))
+        .collect()
 }
 
 /// Whether a node is in the ring that is read, and in the one that will be.

@@ -1,9 +1,10 @@
 //! Nodes that have joined the cluster and are not in the ring: met, remembered, told of.
 //!
 //! Whoever is asked first makes a newcomer known to all; what is lost on the way comes with a later
-//! beat, and the newcomer asks again for as long as it has no place.
+//! beat, and the newcomer asks again for as long as it has no place. Where members are who have
+//! moved (`places`) travels with it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode};
@@ -17,6 +18,7 @@ use crate::{
     api::{Moment, Output},
     joining::{Newcomer, Outsider, Welcome, newcomers_from_bytes, newcomers_to_bytes},
     message::{Class, Message, RpcId},
+    places::Heard,
     store::Write,
 };
 
@@ -26,22 +28,43 @@ pub const META_MEMBERS_KEY: &[u8] = b"members";
 impl Node {
     /// A node has joined the cluster: it is heard, and may be given a place in the ring.
     pub fn introduce(&mut self, member: Member) {
-        self.meet(Outsider { member, version: 0 });
+        let heard = Heard::now(self.core.now.mono);
+        let id = member.id;
+        if self.core.decree.member(id).is_some() {
+            self.expect_at(id, &member.address);
+            return;
+        }
+        self.meet(Outsider {
+            member,
+            version: 0,
+            heard,
+        });
     }
 
-    /// Those whom this node knew before it was started.
+    /// Those whom this node knew before it was started. When they were last heard of it does not
+    /// know: if nobody else does either, soon enough will be long ago.
     pub fn remember(&mut self, members: &[u8]) {
-        for newcomer in newcomers_from_bytes(members) {
+        let long = self.core.limits.forget_after.as_secs();
+        for mut newcomer in newcomers_from_bytes(members) {
+            newcomer.away_s = newcomer.away_s.max(long - long / 8);
             self.meet_newcomer(&newcomer);
         }
+        self.pump();
+    }
+
+    /// Another member has been asked who is there.
+    pub fn handle_members(&mut self, now: Moment, members: &[u8]) {
+        self.core.now = now;
+        self.take_members(members);
+        self.pump();
     }
 
     /// A node of this cluster asks to join through us.
     ///
     /// # Errors
     ///
-    /// `unavailable` while this node itself does not know what there is; `conflict` if another
-    /// address is known for a member of the ring.
+    /// `unavailable` while this node itself does not know what there is; `conflict` if a member of
+    /// the ring is up at another address.
     pub fn welcome(&mut self, now: Moment, member: &Member) -> Result<Welcome, ErrorBody> {
         self.core.now = now;
         if !self.is_ready() {
@@ -49,15 +72,7 @@ impl Node {
             return Err(ErrorBody::new(ErrorCode::Unavailable, message));
         }
         match self.core.decree.member(member.id) {
-            Some(known) if known.address != member.address => {
-                let (name, is, says) = (&known.name, &known.address, &member.address);
-                let message = format!(
-                    "the ring has {name} at {is}, not at {says}: give it back its address \
-                     (--advertise {is}), or let another node replace it"
-                );
-                return Err(ErrorBody::new(ErrorCode::Conflict, message));
-            }
-            Some(_) => {}
+            Some(known) => self.readmit(&known.clone(), member)?,
             None => self.admit_newcomer(member)?,
         }
         let core = &self.core;
@@ -81,17 +96,33 @@ impl Node {
             let message = format!("{MEMBERS_MAX} nodes wait for a place in the ring already");
             return Err(ErrorBody::overloaded("members", message));
         }
-        let version = known.map_or(1, |known| known.version + 1);
-        let member = member.clone();
-        if self.meet(Outsider { member, version }) {
-            self.store_members();
-            let mut peers = self.core.decree.concerned();
-            peers.extend(self.core.outsiders.keys().copied());
-            for node in peers {
-                self.tell_members(node);
-            }
+        let known = known.map_or(0, |known| known.version);
+        let version = known.max(self.core.places.version(member.id));
+        let outsider = Outsider {
+            member: member.clone(),
+            version: version.saturating_add(1),
+            heard: Heard::now(self.core.now.mono),
+        };
+        if self.meet(outsider) {
+            self.spread_members();
         }
         Ok(())
+    }
+
+    /// Makes what is known of nodes durable, and known to all others.
+    pub(super) fn spread_members(&mut self) {
+        self.store_members();
+        for node in self.everybody_else() {
+            self.tell_members(node);
+        }
+    }
+
+    /// Members of the ring, and those who wait for a place.
+    pub(super) fn everybody_else(&self) -> Vec<NodeId> {
+        let mut peers = self.core.decree.concerned();
+        peers.extend(self.core.outsiders.keys().copied());
+        peers.retain(|node| *node != self.core.me);
+        peers
     }
 
     /// Another node knows these newcomers.
@@ -103,12 +134,17 @@ impl Node {
         if changed {
             self.store_members();
         }
+        self.hold_place();
     }
 
     /// Tells a peer who waits for a place.
     pub(super) fn tell_members(&mut self, to: NodeId) {
-        if to != self.core.me && !self.core.outsiders.is_empty() {
-            let members = self.outsiders();
+        if to == self.core.me {
+            return;
+        }
+        let known = self.records(&self.core.decree);
+        if !known.is_empty() {
+            let members = newcomers_to_bytes(&known);
             let id = RpcId(0);
             self.core
                 .send(to, Class::Control, Message::Members { id, members });
@@ -121,17 +157,38 @@ impl Node {
         let old = core.decree.old.iter().flat_map(Ring::members);
         let all = core.decree.ring.members().iter().chain(old);
         let others = all.filter(|member| member.id != core.me);
-        core.outputs.extend(others.cloned().map(Output::Meet));
+        let others: Vec<_> = others.map(|member| core.located(member)).collect();
+        core.outputs.extend(others.into_iter().map(Output::Meet));
     }
 
     /// Who has left the ring is still in the cluster and may come back, unless it is gone for good.
     pub(super) fn keep_those_who_left(&mut self, before: &Decree) {
+        let heard = Heard::now(self.core.now.mono);
         for member in leavers(before) {
-            self.introduce(member.clone());
+            if self.core.decree.member(member.id).is_none() {
+                let (member, version) = (
+                    self.core.located(member),
+                    self.core.places.version(member.id),
+                );
+                self.core.places.leave(member.id);
+                self.meet(Outsider {
+                    member,
+                    version,
+                    heard,
+                });
+            }
         }
-        for node in self.core.decree.concerned() {
-            self.core.gossip.add(self.core.now.mono, node);
-            self.core.outsiders.remove(&node);
+        let core = &mut self.core;
+        for node in core.decree.concerned() {
+            core.gossip.add(core.now.mono, node);
+            let place = core.outsiders.remove(&node);
+            let ringed = core.decree.member(node);
+            if let (Some(place), Some(ringed)) = (place, ringed)
+                && place.member.address != ringed.address
+            {
+                core.places
+                    .moves(node, &place.member.address, place.version);
+            }
         }
         self.meet_members();
     }
@@ -139,44 +196,93 @@ impl Node {
     /// Those to be remembered besides the members of `after`, which is about to be adopted. They
     /// are stored together with it: a node that stops in between would never again find who left.
     pub(super) fn members_after(&self, after: &Decree) -> Write {
-        let leaving = leavers(&self.core.decree).map(Newcomer::from);
-        let waiting = self.core.outsiders.values().map(Newcomer::from);
+        meta(META_MEMBERS_KEY, newcomers_to_bytes(&self.records(after)))
+    }
+
+    /// What is known of nodes besides that decree: who waits for a place in it, who has moved, and
+    /// who was forgotten.
+    fn records(&self, after: &Decree) -> Vec<Newcomer> {
+        let core = &self.core;
+        let now = core.now.mono;
         let mut all: BTreeMap<NodeId, Newcomer> = BTreeMap::new();
-        for newcomer in leaving.chain(waiting) {
-            all.insert(NodeId::of_name(&newcomer.name), newcomer);
+        for gone in core.places.gone() {
+            let record = Newcomer {
+                version: gone.version,
+                away_s: gone.since.away(now).as_secs(),
+                gone: true,
+                ..Newcomer::from(&gone.member)
+            };
+            all.insert(gone.member.id, record);
+        }
+        for member in leavers(&core.decree) {
+            all.insert(member.id, Newcomer::from(&core.located(member)));
+        }
+        for (id, outsider) in &core.outsiders {
+            let record = Newcomer {
+                version: outsider.version,
+                away_s: outsider.heard.away(now).as_secs(),
+                ..Newcomer::from(&outsider.member)
+            };
+            all.insert(*id, record);
         }
         for node in after.concerned() {
             all.remove(&node);
         }
-        let all: Vec<Newcomer> = all.into_values().collect();
-        meta(META_MEMBERS_KEY, newcomers_to_bytes(&all))
+        for (node, address, version) in core.places.moved() {
+            if let Some(member) = after.member(node).or_else(|| core.decree.member(node)) {
+                let record = Newcomer {
+                    address: address.to_owned(),
+                    version,
+                    ..Newcomer::from(member)
+                };
+                all.insert(node, record);
+            }
+        }
+        all.into_values().collect()
     }
 
     fn outsiders(&self) -> Bytes {
-        let outsiders = self.core.outsiders.values();
-        newcomers_to_bytes(&outsiders.map(Newcomer::from).collect::<Vec<_>>())
+        newcomers_to_bytes(&self.records(&self.core.decree))
     }
 
     fn meet_newcomer(&mut self, newcomer: &Newcomer) -> bool {
-        newcomer.member().is_ok_and(|member| {
-            let version = newcomer.version;
-            self.meet(Outsider { member, version })
+        let Ok(member) = newcomer.member() else {
+            return false;
+        };
+        let version = newcomer.version;
+        let away = Duration::from_secs(newcomer.away_s);
+        let heard = Heard::ago(self.core.now.mono, away);
+        if newcomer.gone {
+            return self.take_leave(member, version, heard);
+        }
+        if self.core.decree.member(member.id).is_some() {
+            return version != 0 && self.relocate(member.id, &member.address, version);
+        }
+        self.meet(Outsider {
+            member,
+            version,
+            heard,
         })
     }
 
     /// True if that is news.
     fn meet(&mut self, outsider: Outsider) -> bool {
         let core = &mut self.core;
-        let id = outsider.member.id;
-        if core.decree.member(id).is_some() {
+        let (id, now) = (outsider.member.id, core.now.mono);
+        if core.decree.member(id).is_some() || core.places.is_gone(id, outsider.version) {
             return false;
         }
-        match core.outsiders.get(&id) {
-            Some(known) if !outsider.replaces(known) => return false,
-            None if MEMBERS_MAX <= core.outsiders.len() => return false,
+        let full = MEMBERS_MAX <= core.outsiders.len();
+        match core.outsiders.get_mut(&id) {
+            Some(known) if !outsider.replaces(known) => {
+                known.heard = known.heard.latest(outsider.heard, now);
+                return false;
+            }
+            None if full => return false,
+            None if core.limits.forget_after <= outsider.heard.away(now) => return false,
             Some(_) | None => {}
         }
-        core.gossip.add(core.now.mono, id);
+        core.gossip.add(now, id);
         if id != core.me {
             let meet = Output::Meet(outsider.member.clone());
             core.outputs.push_back(meet);
@@ -185,7 +291,7 @@ impl Node {
         true
     }
 
-    fn store_members(&mut self) {
+    pub(super) fn store_members(&mut self) {
         let after = self.desk.adopting.as_ref().unwrap_or(&self.core.decree);
         let members = self.members_after(after);
         self.store_ring(vec![members], Stored::Progress);

@@ -268,6 +268,7 @@ impl Node {
     }
 
     fn beat(&mut self) {
+        self.forget_the_lost();
         let core = &mut self.core;
         let busy = core.decree.phase != Phase::Stable || !self.desk.moves.clean;
         self.desk.next_beat = core.now.mono + if busy { BEAT } else { REST };
@@ -278,6 +279,10 @@ impl Node {
             let one = core.rng.random_range(0..peers.len());
             peers = vec![peers.swap_remove(one)];
         }
+        // Who cannot reach this node where it is now has to be told by it.
+        peers.extend(self.core.places.unaware());
+        peers.sort_unstable();
+        peers.dedup();
         let progress = self.progress();
         for node in peers {
             self.send_ring(node, RpcId(0), RingMessage::Beat(progress));

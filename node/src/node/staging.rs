@@ -44,6 +44,14 @@ impl Node {
     ) -> Result<(), ErrorBody> {
         let deadline = self.core.deadline(request.timeout_ms);
         match request.verb.as_str() {
+            "remove"
+                if self
+                    .core
+                    .outsiders
+                    .contains_key(&NodeId::of_name(&request.node)) =>
+            {
+                self.forget_outsider(origin, &request.node)
+            }
             "join" | "leave" | "remove" | "replace" | "weight" | "zone" | "resize" => {
                 let change = self.change(request)?;
                 self.stage(origin, change, deadline)
@@ -91,6 +99,7 @@ impl Node {
                         "no node {name:?} has joined the cluster; start it with --join first"
                     ))
                 })?;
+            let known = self.core.located(known);
             let zone = request.zone.as_deref().unwrap_or(&known.zone);
             let weight = request.weight.unwrap_or(known.weight);
             Member::new(&known.name, &known.address, zone, weight)

@@ -19,35 +19,6 @@ use crate::{
 const APART_END: u64 = u64::MAX / 2;
 
 impl Replica {
-    /// Asks for more epochs before they run out.
-    pub(super) fn extend_lease(&mut self, tickets: &mut u64) {
-        if self.extending {
-            return;
-        }
-        let Some(end) = self.minter.wants_extension() else {
-            return;
-        };
-        self.extending = true;
-        let ticket = next_ticket(tickets);
-        let uuid = self.identity.uuid;
-        let identity = Identity {
-            lease_end: end,
-            ..self.identity
-        };
-        self.commands.push_back(Command::Write {
-            ticket,
-            writes: vec![identity.to_write()],
-        });
-        let nowhere = Address {
-            token: 0,
-            bucket: BucketId(0),
-            key: Bytes::new(),
-            hint_for: None,
-        };
-        self.tickets
-            .insert(ticket, (Pending::Lease { uuid, end }, nowhere, 0));
-    }
-
     /// From now on dots are minted under a name that only this process has.
     pub(crate) fn mint_apart(&mut self, uuid: NodeUuid) {
         self.minter = Minter::new(uuid, 1, APART_END);
@@ -125,6 +96,7 @@ impl Replica {
             token: 0,
             bucket: BucketId(0),
             key: Bytes::new(),
+            hint_for: None,
         };
         self.tickets
             .insert(ticket, (Pending::Lease { uuid, end }, nowhere, 0));

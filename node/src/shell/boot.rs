@@ -169,6 +169,7 @@ fn acquaint(
     if config.members.is_empty() {
         node.introduce(me.clone());
     }
+    node.reside(me.clone());
     Ok(())
 }
 

@@ -110,6 +110,10 @@ fn told(event: &Event, name: &dyn Fn(NodeId) -> String) -> Option<Value> {
         Event::RingChanged { epoch, phase, .. } => {
             json!({ "kind": "ring", "epoch": epoch.get(), "state": phase.as_str() })
         }
+        Event::MemberMoved { name, address } => {
+            json!({ "kind": "moved", "node": name, "address": address })
+        }
+        Event::MemberForgotten { name } => json!({ "kind": "forgotten", "node": name }),
         Event::RingFork { epoch } => json!({ "kind": "ring_fork", "epoch": epoch.get() }),
         Event::RingForced { note } => json!({ "kind": "ring_forced", "note": note }),
         Event::Fenced { uuid, reason } => {

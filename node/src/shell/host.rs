@@ -292,6 +292,11 @@ impl Host {
                     }
                 }
                 Output::Meet(member) => self.meet(inner, &member),
+                Output::Part(node) => {
+                    if let Some(link) = inner.links.remove(&node) {
+                        link.replace();
+                    }
+                }
                 Output::Reply { id, response } => {
                     if let Some(waiting) = inner.waiting.remove(&id.0) {
                         let took = self.clock.mono().since(waiting.since);
@@ -380,6 +385,19 @@ impl Host {
         let welcome = inner.node.welcome(self.clock.now(), member);
         self.drain(&mut inner);
         welcome
+    }
+
+    /// Another member says where the others are.
+    pub(super) fn told_members(&self, members: &[u8]) {
+        let mut inner = self.inner();
+        inner.node.handle_members(self.clock.now(), members);
+        self.drain(&mut inner);
+    }
+
+    /// Whether there is a connection to any other node.
+    pub(super) fn reaches_anybody(&self) -> bool {
+        let inner = self.inner();
+        inner.links.values().any(|link| link.round_trip().is_some())
     }
 
     /// True if the ring has a place for this node.

@@ -171,7 +171,7 @@ impl Asker {
     }
 
     /// Makes sure now and then that the cluster knows a node that waits for its place: whoever was
-    /// asked first may have died with the news.
+    /// asked first may have died with the news. A member that reaches nobody asks where they are.
     pub(super) async fn remind(self, host: Arc<Host>, ended: CancellationToken) {
         let turns = self.through.iter().cycle();
         for address in turns {
@@ -179,11 +179,14 @@ impl Asker {
             if ended.run_until_cancelled(rest).await.is_none() {
                 return;
             }
-            if host.is_in_ring() {
+            if host.is_in_ring() && host.reaches_anybody() {
                 continue;
             }
-            if let Err(error) = self.ask(address).await {
-                tracing::info!(%address, %error, "this member does not take note of this node");
+            match self.ask(address).await {
+                Ok(welcome) => host.told_members(&welcome.members),
+                Err(error) => {
+                    tracing::info!(%address, %error, "this member does not take note of this node");
+                }
             }
         }
     }

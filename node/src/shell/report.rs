@@ -67,6 +67,10 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
         | Event::ReapBlocked { .. } => {
             report_healing(event, name, metrics);
         }
+        Event::MemberMoved { name, address } => {
+            tracing::info!(node = name, address, "moved to another address");
+        }
+        Event::MemberForgotten { name } => tracing::warn!(node = name, "forgotten"),
         Event::RingChanged { epoch, phase, .. } => {
             tracing::info!(%epoch, step = phase.as_str(), "the ring has changed");
         }
