@@ -42,10 +42,10 @@ use self::{
 };
 use crate::{
     api::{Moment, Output, RequestId},
-    bucket::BadCatalogue,
+    bucket::{BadCatalogue, Catalogue},
     causality::ContextKey,
     coordinator::{Answer, Flow, Operation, local_scan::LocalScan},
-    core::{Behind, Core, Notice, Origin},
+    core::{Behind, Core, Notice, Origin, Voice},
     event::Event,
     forwards::Forwards,
     healing::{Mechanism, anti_entropy::AntiEntropy, governor::Governor},
@@ -125,9 +125,40 @@ impl Node {
     ///
     /// If the stored catalogue cannot be read.
     pub fn new(options: Options, now: Moment) -> Result<Self, BadCatalogue> {
+        let identity = options.identity;
+        let stored = options.stored_ring.clone();
+        let founding = Arc::clone(&options.ring);
+        let catalogue = catalogue::at_start(&options)?;
+        let core = Self::core(options, catalogue, now);
+        let desk = Desk::new(stored, &core.decree, &identity, core.me, now.mono);
+        let mut node = Self {
+            healing: Box::new(AntiEntropy::new(&core)),
+            core,
+            desk,
+            standing: Standing::new(identity, Register::default(), now.mono),
+            rebuild: Rebuild::default(),
+            founding,
+            running: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            scans: BTreeMap::new(),
+            catalogue_writes: BTreeMap::new(),
+            forwards: Forwards::default(),
+            recoveries: BTreeMap::new(),
+            next_compare: now.mono + Duration::from_millis(1),
+            ready: false,
+            draining: false,
+            failed: false,
+        };
+        node.meet_members();
+        node.weigh();
+        node.compare_catalogues(true);
+        node.pump();
+        Ok(node)
+    }
+
+    fn core(options: Options, catalogue: Catalogue, now: Moment) -> Core {
         let decree = options.stored_ring.in_force(&options.ring);
         let (ring, other) = rings(&decree);
-        let catalogue = catalogue::at_start(&options)?;
         let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
         let identity = options.identity;
         let gossip = Gossip::new(
@@ -140,7 +171,7 @@ impl Node {
         );
         let mut replica = Replica::new(identity, options.durable_writes, &options.limits);
         replica.mint_apart(NodeUuid::new(dice.random()));
-        let core = Core {
+        Core {
             me: options.me,
             decree,
             ring,
@@ -157,8 +188,7 @@ impl Node {
             replica,
             now,
             started: now.mono,
-            rebuilding: false,
-            alone: false,
+            voice: Voice::Unheard,
             peers_asked: false,
             outputs: VecDeque::new(),
             loopback: VecDeque::new(),
@@ -176,37 +206,7 @@ impl Node {
             behind: Behind::default(),
             next_op: dice.random::<u64>() >> 9,
             rng: dice,
-        };
-        let desk = Desk::new(
-            options.stored_ring,
-            &core.decree,
-            &identity,
-            core.me,
-            now.mono,
-        );
-        let mut node = Self {
-            healing: Box::new(AntiEntropy::new(&core)),
-            core,
-            desk,
-            standing: Standing::new(identity, Register::default(), now.mono),
-            rebuild: Rebuild::default(),
-            founding: options.ring,
-            running: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            scans: BTreeMap::new(),
-            catalogue_writes: BTreeMap::new(),
-            forwards: Forwards::default(),
-            recoveries: BTreeMap::new(),
-            next_compare: now.mono + Duration::from_millis(1),
-            ready: false,
-            draining: false,
-            failed: false,
-        };
-        node.meet_members();
-        node.weigh();
-        node.compare_catalogues(true);
-        node.pump();
-        Ok(node)
+        }
     }
 
     /// A client asks. Exactly one [`Output::Reply`] follows.

@@ -7,7 +7,7 @@ use quorate_gossip::State;
 use quorate_ring::{Member, NodeId, Phase};
 
 use super::Node;
-use crate::{coordinator::status, message::BucketId, ring_message::Progress};
+use crate::{coordinator::status, core::Voice, message::BucketId, ring_message::Progress};
 
 /// Sizes of everything that is bounded: (name, now, most).
 pub type Gauges = Vec<(&'static str, usize, usize)>;
@@ -22,7 +22,7 @@ impl Node {
     /// True while what this node holds may lack what it has acknowledged.
     #[must_use]
     pub fn is_rebuilding(&self) -> bool {
-        self.core.rebuilding
+        self.core.voice == Voice::Rebuilding
     }
 
     /// Transfers that are left until this node is rebuilt.

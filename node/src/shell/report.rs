@@ -74,6 +74,21 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
         Event::RingForced { note } => {
             tracing::error!(note, "the ring was changed without a majority");
         }
+        Event::Fenced { .. } | Event::Rebuilding { .. } | Event::Rebuilt => {
+            of_identity(event, metrics);
+        }
+        Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
+        Event::Ready => tracing::info!("ready"),
+    }
+}
+
+/// What becomes of the data directory.
+fn of_identity(event: &Event, metrics: &Metrics) {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are told elsewhere"
+    )]
+    match event {
         Event::Fenced { uuid, reason } => {
             metrics.fenced.inc();
             tracing::error!(
@@ -90,8 +105,7 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
             );
         }
         Event::Rebuilt => tracing::info!("rebuilt: this data directory counts again"),
-        Event::StoreFailed { reason } => tracing::debug!(reason, "the store has failed"),
-        Event::Ready => tracing::info!("ready"),
+        _ => {}
     }
 }
 
