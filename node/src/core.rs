@@ -113,6 +113,18 @@ pub(crate) struct Upkeep {
     pub(crate) disk_free: u64,
 }
 
+/// How far this process may speak for its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// Too few others have taken note of it yet.
+    Unheard,
+    /// Nobody takes note: it answers reads of one copy.
+    Alone,
+    /// What is held here may lack what this node has acknowledged.
+    Rebuilding,
+    Full,
+}
+
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) me: NodeId,
@@ -138,10 +150,7 @@ pub(crate) struct Core {
     pub(crate) replica: Replica,
     pub(crate) now: Moment,
     pub(crate) started: Instant,
-    /// What is held here may lack what this node has acknowledged.
-    pub(crate) rebuilding: bool,
-    /// Too few others have taken note of this process for anything but reads of one copy.
-    pub(crate) alone: bool,
+    pub(crate) voice: Voice,
     /// True once the peers that could be reached have compared catalogues with us.
     pub(crate) peers_asked: bool,
     pub(crate) outputs: VecDeque<Output>,

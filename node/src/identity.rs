@@ -132,7 +132,6 @@ pub fn start(
 /// What an identity of the first format says of the member: nothing.
 const UNKNOWN: NodeId = NodeId::new(0);
 
-#[expect(clippy::cast_possible_truncation, reason = "half of a random number")]
 fn mark_of(random: NodeUuid) -> u64 {
     (random.get() >> 64) as u64
 }

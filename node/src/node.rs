@@ -49,10 +49,10 @@ use self::{
 };
 use crate::{
     api::{Moment, Output, RequestId},
-    bucket::BadCatalogue,
+    bucket::{BadCatalogue, Catalogue},
     causality::ContextKey,
     coordinator::{Answer, Flow, Operation, local_scan::LocalScan},
-    core::{Behind, Core, Notice, Origin, Upkeep},
+    core::{Behind, Core, Notice, Origin, Upkeep, Voice},
     event::Event,
     forwards::Forwards,
     healing::{
@@ -145,14 +145,46 @@ impl Node {
     ///
     /// If the stored catalogue cannot be read.
     pub fn new(options: Options, now: Moment) -> Result<Self, BadCatalogue> {
+        let identity = options.identity;
+        let stored = options.stored_ring.clone();
+        let founding = Arc::clone(&options.ring);
+        let catalogue = catalogue::at_start(&options)?;
+        let core = Self::core(options, catalogue, now);
+        let desk = Desk::new(stored, &core.decree, &identity, core.me, now.mono);
+        let mut node = Self {
+            healing: Box::new(AntiEntropy::new(&core)),
+            hints: Hints::new(now.mono),
+            inquiries: Inquiries::default(),
+            reaper: Reaper::new(core.now.mono),
+            core,
+            inspections: Inspections::default(),
+            desk,
+            standing: Standing::new(identity, Register::default(), now.mono),
+            rebuild: Rebuild::default(),
+            founding,
+            running: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            scans: BTreeMap::new(),
+            catalogue_writes: BTreeMap::new(),
+            forwards: Forwards::default(),
+            recoveries: BTreeMap::new(),
+            next_compare: now.mono + Duration::from_millis(1),
+            ready: false,
+            draining: false,
+            failed: false,
+        };
+        node.begin_to_speak();
+        Ok(node)
+    }
+
+    fn core(options: Options, catalogue: Catalogue, now: Moment) -> Core {
         let decree = options.stored_ring.in_force(&options.ring);
         let (ring, other) = rings(&decree);
-        let catalogue = catalogue::at_start(&options)?;
         let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
         let gossip = gossip_of(&options, &decree, dice.random(), now.mono);
         let mut replica = Replica::new(options.identity, options.durable_writes, &options.limits);
         replica.mint_apart(NodeUuid::new(dice.random()));
-        let core = Core {
+        Core {
             me: options.me,
             decree,
             ring,
@@ -171,8 +203,7 @@ impl Node {
             replica,
             now,
             started: now.mono,
-            rebuilding: false,
-            alone: false,
+            voice: Voice::Unheard,
             peers_asked: false,
             outputs: VecDeque::new(),
             loopback: VecDeque::new(),
@@ -191,38 +222,7 @@ impl Node {
             lapsed: Queue::default(),
             next_op: dice.random::<u64>() >> 9,
             rng: dice,
-        };
-        let desk = Desk::new(
-            options.stored_ring,
-            &core.decree,
-            &options.identity,
-            core.me,
-            now.mono,
-        );
-        let mut node = Self {
-            healing: Box::new(AntiEntropy::new(&core)),
-            hints: Hints::new(now.mono),
-            inquiries: Inquiries::default(),
-            reaper: Reaper::new(core.now.mono),
-            core,
-            inspections: Inspections::default(),
-            desk,
-            standing: Standing::new(options.identity, Register::default(), now.mono),
-            rebuild: Rebuild::default(),
-            founding: options.ring,
-            running: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            scans: BTreeMap::new(),
-            catalogue_writes: BTreeMap::new(),
-            forwards: Forwards::default(),
-            recoveries: BTreeMap::new(),
-            next_compare: now.mono + Duration::from_millis(1),
-            ready: false,
-            draining: false,
-            failed: false,
-        };
-        node.begin_to_speak();
-        Ok(node)
+        }
     }
 
     fn begin_to_speak(&mut self) {

@@ -22,7 +22,7 @@ use super::{Answer, Flow, write::version};
 use crate::{
     bucket::Bucket,
     causality::{Clock, Container},
-    core::{Core, Notice, Origin, ReadOutcome},
+    core::{Core, Notice, Origin, ReadOutcome, Voice},
     event::Event,
     healing::{hints::message::HintMessage, message::Place, reap::slot_of},
     message::{Class, Message, ReplicaState, RpcId},
@@ -329,7 +329,8 @@ impl ReadOp {
         match notice {
             Notice::Local(Done::Read(held)) => {
                 let me = core.me;
-                let counts = core.replica.counts() || (core.alone && self.quorum == 1);
+                let alone = core.voice == Voice::Alone && self.quorum == 1;
+                let counts = core.replica.counts() || alone;
                 match held {
                     Held::Absent => self.took(core, me, None, counts),
                     Held::Present(stored) if is_too_far_ahead(core, &stored.record) => {

@@ -10,7 +10,7 @@ use quorate_ring::{Member, NodeId};
 
 use super::{Answer, Flow};
 use crate::{
-    core::{Core, Origin},
+    core::{Core, Origin, Voice},
     message::{Class, Message, RpcId},
     replica::OpKey,
 };
@@ -174,7 +174,7 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
         disk_bytes: core.upkeep.disk_bytes,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: core.now.mono.since(core.started).as_secs(),
-        rebuilding: core.rebuilding,
+        rebuilding: core.voice == Voice::Rebuilding,
         behind_keys: core.behind.keys,
         oldest_pair: core.behind.oldest.map(|(peer, agreed)| {
             let ago = core.now.mono.since(agreed);

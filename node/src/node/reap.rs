@@ -11,6 +11,7 @@ use super::{
     ring::{Stored, meta},
 };
 use crate::{
+    core::Voice,
     healing::reap::{META_GENERATIONS_KEY, ReapMessage, Standing, send, standing},
     message::RpcId,
     replica::OpKey,
@@ -83,7 +84,7 @@ impl Node {
         if known && !core.generations.concerns(generation) {
             core.generations.refuse(slot);
         }
-        let may = core.generations.concerns(generation) && !core.rebuilding;
+        let may = core.generations.concerns(generation) && core.voice != Voice::Rebuilding;
         if !may || !known || generation <= core.generations.of(slot) {
             return;
         }

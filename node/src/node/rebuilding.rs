@@ -96,8 +96,8 @@ impl Node {
     fn speak_for_itself(&mut self, decree: &Decree) {
         let (node, uuid) = (self.core.me, self.core.replica.identity().uuid);
         if self.desk.proposing.is_none() {
-            let note = "the only member is named".to_owned();
-            self.propose_alone(&decree.naming(&[Voter { node, uuid }], note));
+            let words = "the only member is named".to_owned();
+            self.propose_alone(&decree.naming(&[Voter { node, uuid }], words));
         }
     }
 
@@ -158,8 +158,8 @@ impl Node {
         if rebuild.done.len() == rebuild.tasks.len() {
             if self.desk.proposing.is_none() && self.desk.moves.is_clean() {
                 let (node, uuid) = (self.core.me, self.core.replica.identity().uuid);
-                let note = format!("{} has been rebuilt", self.core.name(node));
-                self.propose_alone(&decree.naming(&[Voter { node, uuid }], note));
+                let words = format!("{} has been rebuilt", self.core.name(node));
+                self.propose_alone(&decree.naming(&[Voter { node, uuid }], words));
             }
             return;
         }

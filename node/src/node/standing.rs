@@ -19,6 +19,7 @@ use super::{
     ring::{Stored, meta},
 };
 use crate::{
+    core::Voice,
     event::Event,
     identity::Identity,
     message::{Class, Message, RpcId},
@@ -342,8 +343,15 @@ impl Node {
         let opened_before = self.core.replica.identity().boot != 1;
         let core = &mut self.core;
         let waited = self.standing.began + core.limits.ready_wait <= core.now.mono;
-        core.rebuilding = rebuilding;
-        core.alone = waited && !accepted && !rebuilding && opened_before;
+        core.voice = if rebuilding {
+            Voice::Rebuilding
+        } else if accepted {
+            Voice::Full
+        } else if waited && opened_before {
+            Voice::Alone
+        } else {
+            Voice::Unheard
+        };
         core.replica.set_counts(accepted && !rebuilding);
     }
 

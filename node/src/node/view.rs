@@ -8,7 +8,7 @@ use quorate_ring::{Member, NodeId, Phase};
 
 use super::Node;
 use crate::{
-    coordinator::status, healing::inspect::INSPECTIONS_MAX, message::BucketId,
+    coordinator::status, core::Voice, healing::inspect::INSPECTIONS_MAX, message::BucketId,
     ring_message::Progress,
 };
 
@@ -25,7 +25,7 @@ impl Node {
     /// True while what this node holds may lack what it has acknowledged.
     #[must_use]
     pub fn is_rebuilding(&self) -> bool {
-        self.core.rebuilding
+        self.core.voice == Voice::Rebuilding
     }
 
     /// Transfers that are left until this node is rebuilt.

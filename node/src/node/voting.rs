@@ -126,8 +126,8 @@ impl Node {
     /// others, of whom so many as meet every majority are enough.
     fn quorum(&self, voters: usize) -> usize {
         let majority = voters / 2 + 1;
-        let votes = self.core.decree.directory(self.core.me).is_some();
-        if votes && voters != 1 && self.is_to_rebuild() {
+        let is_one = self.core.decree.directory(self.core.me).is_some();
+        if is_one && voters != 1 && self.is_to_rebuild() {
             voters - majority + 1
         } else {
             majority

@@ -85,7 +85,7 @@ fn row(trace: &Trace) -> Row {
 pub(super) fn decode_greet(id: RpcId, frame: &[u8]) -> Result<Message, DecodeError> {
     let body: Greet = decode_body(frame)?;
     let lives = Lives::of(body.number, &body.marks);
-    let lives = lives.ok_or(DecodeError::UnknownCode {
+    let lives = lives.ok_or_else(|| DecodeError::UnknownCode {
         what: "number of lives",
         code: u8::try_from(body.marks.len()).unwrap_or(u8::MAX),
     })?;

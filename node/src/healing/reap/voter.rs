@@ -9,7 +9,7 @@ use quorate_ring::{NodeId, NodeUuid, Phase, RingEpoch};
 
 use super::{Candidate, Goal, ROUND_KEYS_MAX, ReapMessage, Standing, digest, holds_hint, queue};
 use crate::{
-    core::Core,
+    core::{Core, Voice},
     event::Event,
     message::{Class, Message, RpcId},
     replica::{Address, Caller, Done, Held, Job, Reaping},
@@ -252,7 +252,7 @@ pub(crate) fn standing(core: &Core, epoch: RingEpoch, clean: bool) -> Standing {
         named.is_none_or(|voter| voter.uuid == NodeUuid::new(0) || voter.uuid == identity.uuid);
     if core.ring.epoch() != epoch || decree.phase != Phase::Stable || !clean {
         Standing::Moving
-    } else if core.rebuilding || !named {
+    } else if core.voice == Voice::Rebuilding || !named {
         Standing::Rebuilding
     } else if core.generations.is_away() {
         Standing::Away
