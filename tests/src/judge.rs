@@ -96,14 +96,8 @@ impl World {
                 )));
                 false
             }
-            NodeEvent::Reaped {
-                key,
-                generation,
-                gone,
-                state,
-                ..
-            } => {
-                self.judge_reaped(node, key, *generation, *gone, state);
+            NodeEvent::Reaped { .. } => {
+                self.judge_reaped(node, event);
                 false
             }
             NodeEvent::RingChanged { .. }
