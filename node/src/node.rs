@@ -3,6 +3,7 @@
 //! Decides who may do what, what is admitted, and which operation answers. It never awaits, reads
 //! a clock or touches a file: it is told, and hands out what it wants done.
 
+mod begin;
 mod cancel;
 mod care;
 mod catalogue;
@@ -28,49 +29,36 @@ pub use ring::{META_DECREE_KEY, StoredRing};
 pub use view::Gauges;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Request, Response};
-use quorate_gossip::{Config as GossipConfig, Event as MemberEvent, Gossip, Instant, State};
-use quorate_ring::{Decree, NodeId, NodeUuid, Ring};
-use rand::{RngExt as _, SeedableRng as _};
-use rand_pcg::Pcg64Mcg;
+use quorate_gossip::{Config as GossipConfig, Event as MemberEvent, Instant, State};
+use quorate_ring::{NodeId, Ring};
 
 use self::{
-    catalogue::CatalogueWaiter,
-    hints::Inquiries,
-    rebuilding::Rebuild,
-    ring::{Desk, rings},
+    catalogue::CatalogueWaiter, hints::Inquiries, rebuilding::Rebuild, ring::Desk,
     standing::Standing,
 };
 use crate::{
     api::{Moment, Output, RequestId},
-    bucket::{BadCatalogue, Catalogue},
+    bucket::BadCatalogue,
     causality::ContextKey,
     coordinator::{Answer, Flow, Operation, local_scan::LocalScan},
-    core::{Behind, Core, Notice, Origin, Upkeep, Voice},
+    core::{Core, Notice, Origin},
     event::Event,
     forwards::Forwards,
     healing::{
-        Mechanism,
-        anti_entropy::AntiEntropy,
-        governor::Governor,
-        hints::Hints,
-        inspect::Inspections,
-        reap::{Queue, Reaper},
+        Mechanism, anti_entropy::AntiEntropy, hints::Hints, inspect::Inspections, reap::Reaper,
     },
-    hybrid::Hybrid,
     identity::Identity,
     limits::Limits,
     message::{BucketId, Class, Message, Principal, RpcId, Verdict},
-    peers::Peers,
-    places::Places,
     register::Register,
-    replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal, Replica},
+    replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal},
     store::{Completion, Ticket},
 };
 
@@ -175,54 +163,6 @@ impl Node {
         };
         node.begin_to_speak();
         Ok(node)
-    }
-
-    fn core(options: Options, catalogue: Catalogue, now: Moment) -> Core {
-        let decree = options.stored_ring.in_force(&options.ring);
-        let (ring, other) = rings(&decree);
-        let mut dice = Pcg64Mcg::seed_from_u64(options.seed);
-        let gossip = gossip_of(&options, &decree, dice.random(), now.mono);
-        let mut replica = Replica::new(options.identity, options.durable_writes, &options.limits);
-        replica.mint_apart(NodeUuid::new(dice.random()));
-        Core {
-            me: options.me,
-            decree,
-            ring,
-            other,
-            ring_news: VecDeque::new(),
-            hint_news: VecDeque::new(),
-            outsiders: BTreeMap::new(),
-            places: Places::default(),
-            cluster: options.cluster,
-            cluster_name: options.cluster_name,
-            context_key: options.context_key,
-            limits: options.limits,
-            catalogue,
-            peers: Peers::default(),
-            gossip,
-            replica,
-            now,
-            started: now.mono,
-            voice: Voice::Unheard,
-            peers_asked: false,
-            outputs: VecDeque::new(),
-            loopback: VecDeque::new(),
-            notices: VecDeque::new(),
-            repairs: BTreeMap::new(),
-            repair_rpcs: BTreeMap::new(),
-            requests: 0,
-            request_bytes: 0,
-            upkeep: Upkeep::default(),
-            disk_low: false,
-            tickets: 0,
-            hybrid: Hybrid::new(),
-            governor: Governor::default(),
-            behind: Behind::default(),
-            generations: options.stored_ring.generations(),
-            lapsed: Queue::default(),
-            next_op: dice.random::<u64>() >> 9,
-            rng: dice,
-        }
     }
 
     fn begin_to_speak(&mut self) {
@@ -771,17 +711,6 @@ impl Node {
             }
         }
     }
-}
-
-fn gossip_of(options: &Options, decree: &Decree, seed: u64, now: Instant) -> Gossip {
-    let Options {
-        gossip,
-        me,
-        identity,
-        ..
-    } = options;
-    let life = (identity.uuid, identity.boot);
-    Gossip::new(gossip.clone(), *me, life, decree.concerned(), seed, now)
 }
 
 fn place_of(token: u64, bucket: BucketId, key: Bytes) -> Address {

@@ -106,14 +106,8 @@ impl World {
                 self.kept.note(event);
                 false
             }
-            NodeEvent::Reaped {
-                key,
-                generation,
-                gone,
-                state,
-                ..
-            } => {
-                self.judge_reaped(node, key, *generation, *gone, state);
+            NodeEvent::Reaped { .. } => {
+                self.judge_reaped(node, event);
                 false
             }
             NodeEvent::RingChanged { .. }

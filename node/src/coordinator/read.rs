@@ -21,7 +21,7 @@ use quorate_ring::NodeId;
 use super::{Answer, Flow, write::version};
 use crate::{
     bucket::Bucket,
-    causality::{Clock, Container},
+    causality::{Actor, Clock, Container},
     core::{Core, Notice, Origin, ReadOutcome, Voice},
     event::Event,
     healing::{hints::message::HintMessage, message::Place, reap::slot_of},
@@ -532,14 +532,15 @@ impl ReadOp {
 
     /// A quorum has answered, but with less than the reader has seen: all other replicas are asked
     /// as well. What none of them has is not there to be shown; a key that nobody knows of at all
-    /// is, and the reader may make of that what it can. None if there is nothing to look for.
+    /// is, and the reader may make of that what it can. So is one of which all replicas know only
+    /// later epochs: the clock was compacted. None if there is nothing to look for.
     fn look_further(&mut self, core: &mut Core) -> Option<Flow> {
-        let seen = self.seen().filter(|seen| !seen.is_empty())?;
+        let seen = self.seen().filter(|seen| !seen.is_empty())?.clone();
         let mut found = Clock::new();
         for stored in self.asked.values().filter_map(Asked::stored) {
             found.join(stored.record.container.clock());
         }
-        if found.dominates(seen) {
+        if found.dominates(&seen) {
             return None;
         }
         while self.ask_another(core) {}
@@ -547,7 +548,11 @@ impl ReadOp {
         if self.asked.values().any(waiting) {
             return Some(self.wait());
         }
-        if found.is_empty() && self.counted() == self.replicas.len() {
+        let later = |(actor, n): (Actor, u64)| {
+            n <= found.get(actor) || actor.epoch < found.highest(actor.uuid).0
+        };
+        let all = self.counted() == self.replicas.len();
+        if all && (found.is_empty() || seen.iter().all(later)) {
             return None;
         }
         Some(self.stale(core))

@@ -113,10 +113,14 @@ impl Node {
             // Two fences may have been on their way to the disk together.
             let current = first || self.core.generations.of(slot) == generation;
             let hints = crate::healing::reap::holds_hint(&self.core, slot);
-            let standing = match standing {
-                Standing::Good if !current => Standing::Behind,
-                Standing::Good if hints => Standing::Hints,
-                other => other,
+            let standing = if standing != Standing::Good {
+                standing
+            } else if !current {
+                Standing::Behind
+            } else if hints {
+                Standing::Hints
+            } else {
+                Standing::Good
             };
             if standing == Standing::Good {
                 self.reaper.voter.fenced(from, slot, generation);

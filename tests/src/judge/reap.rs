@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_node::{
-    causality::Container,
+    event::Event as NodeEvent,
     healing::message::TreeMessage,
     message::{Message, ReplicaState},
     ring_message::RingMessage,
@@ -18,14 +18,18 @@ use crate::{
 
 impl World {
     /// A node deletes a tombstone, or compacts a clock.
-    pub(crate) fn judge_reaped(
-        &mut self,
-        node: usize,
-        key: &Bytes,
-        generation: u64,
-        gone: bool,
-        state: &Container,
-    ) {
+    pub(crate) fn judge_reaped(&mut self, node: usize, event: &NodeEvent) {
+        let NodeEvent::Reaped {
+            key,
+            generation,
+            gone,
+            state,
+            ..
+        } = event
+        else {
+            return;
+        };
+        let (generation, gone) = (*generation, *gone);
         let number = self.workload.keys().iter().position(|known| known == key);
         let Some(number) = number.and_then(|number| u32::try_from(number).ok()) else {
             let detail = format!("{key:?} was reaped, which nobody wrote");

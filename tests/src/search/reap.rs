@@ -20,7 +20,7 @@ use std::{
     time::Instant,
 };
 
-use quorate_node::causality::{Container, Context, Coordinated, Minter, OpId, Write};
+use quorate_node::causality::{Container, Coordinated, Minter, OpId, Write};
 use quorate_node::causality::{coordinate, receive};
 use quorate_ring::NodeUuid;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -386,7 +386,7 @@ impl Search {
                 id: u128::from(at),
             },
             request_hash: 1 + u64::from(at),
-            context: context.unwrap_or_else(Context::default),
+            context: context.unwrap_or_default(),
             value: value.then(|| bytes::Bytes::from_static(b"value")),
             written_at_ms: 0,
             expires_at_ms: None,
