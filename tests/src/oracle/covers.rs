@@ -2,9 +2,10 @@
 //! along, whatever r is and whoever is down; a node that cannot give such an answer says so.
 //!
 //! It compares clocks: what a context covers is either shown or was replaced. That nothing at all
-//! is known of a key may be said only when every replica has said it.
+//! is known of a key, or only later epochs of the nodes that wrote it, as compacting leaves it, may
+//! be said only when every replica has said it.
 
-use quorate_node::causality::Clock;
+use quorate_node::causality::{Actor, Clock};
 
 use super::{Broken, Ruling};
 
@@ -27,9 +28,14 @@ pub struct Answer<'a> {
 
 /// A read of a session was answered.
 pub fn answered(answer: &Answer<'_>, at: u64) -> Ruling {
+    let all = answer.replicas <= answer.answered;
     let holds = match answer.shown {
-        Some(shown) => shown.dominates(answer.seen),
-        None => answer.seen.is_empty() || answer.replicas <= answer.answered,
+        Some(shown) => {
+            let mut seen = answer.seen.iter();
+            let later = |actor: Actor| all && actor.epoch < shown.highest(actor.uuid).0;
+            seen.all(|(actor, n)| n <= shown.get(actor) || later(actor))
+        }
+        None => answer.seen.is_empty() || all,
     };
     if holds {
         return Ok(());
