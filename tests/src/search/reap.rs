@@ -239,6 +239,11 @@ impl Search {
         if state.reader == 0 {
             steps.extend((0..3).map(|node| Step::Begin { node }));
         } else {
+            // It begins again when its node is fenced, and may still be answered what it asked before.
+            let node = state.reader - 1;
+            if state.nodes[usize::from(node)].fenced && !state.read.late {
+                steps.push(Step::Begin { node });
+            }
             steps.extend(OWNERS.map(|from| Step::Fetch { from }));
             if state.answered {
                 steps.push(Step::Take);
