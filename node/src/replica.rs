@@ -625,7 +625,8 @@ impl Replica {
         self.retire(&address);
     }
 
-    /// Does one job on a loaded key; `changed` if its state differs from what is on its way to disk.
+    /// Does one job on a loaded key; `changed` if its state differs from what is on its way to
+    /// disk.
     fn perform(
         &mut self,
         tickets: &mut u64,
