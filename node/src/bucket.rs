@@ -157,8 +157,8 @@ impl Catalogue {
         }
     }
 
-    /// True if the bucket was dropped: its keys are no more, whatever anybody still holds of them. Its
-    /// id is never used again.
+    /// True if the bucket was dropped: its keys are no more, whatever anybody still holds of them.
+    /// Its id is never used again.
     #[must_use]
     pub fn is_dropped(&self, id: BucketId) -> bool {
         self.gone.contains(&id)

@@ -662,8 +662,8 @@ impl Replica {
         self.retire(&address);
     }
 
-    /// Does one job on a loaded key; `changed` if its state differs from what is on its way to disk,
-    /// `sync` if that has to be synced whatever the node's durability is.
+    /// Does one job on a loaded key; `changed` if its state differs from what is on its way to
+    /// disk, `sync` if that has to be synced whatever the node's durability is.
     fn perform(
         &mut self,
         tickets: &mut u64,

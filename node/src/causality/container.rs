@@ -264,8 +264,8 @@ impl Container {
         mortal.filter_map(|sibling| sibling.expires_at_ms).min()
     }
 
-    /// Entries of the clock that all owners of the key could agree to drop: of closed epochs, and no
-    /// live version bears one. What such an entry covers is live nowhere, if they all hold this
+    /// Entries of the clock that all owners of the key could agree to drop: of closed epochs, and
+    /// no live version bears one. What such an entry covers is live nowhere, if they all hold this
     /// state and nothing older can reach them any more.
     #[must_use]
     pub fn closed_epochs(&self) -> Vec<Actor> {

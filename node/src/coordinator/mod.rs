@@ -259,7 +259,8 @@ impl Operation {
         match self {
             Self::Write(op) => op.refresh(core, slot),
             Self::Read(op) => op.refresh(core, slot),
-            // Each record bears its own, and is read anew when it is refused; the others carry none.
+            // Each record bears its own, and is read anew when it is refused; the others carry
+            // none.
             Self::Pull(_)
             | Self::Push(_)
             | Self::Hand(_)

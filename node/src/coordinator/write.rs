@@ -295,8 +295,8 @@ impl WriteOp {
         self.wait()
     }
 
-    /// This node's state now, with the write in it. If it is gone, it was reaped with the write, and
-    /// nothing is sent any more.
+    /// This node's state now, with the write in it. If it is gone, it was reaped with the write,
+    /// and nothing is sent any more.
     fn refreshed(&mut self, core: &mut Core, held: &Held) -> Flow {
         let generation = core.generation(self.plan.address.token);
         if let (Phase::Replicating { dot, sent, .. }, Held::Present(latest)) =

@@ -1,7 +1,8 @@
 //! What the replica does when keys change hands.
 //!
-//! A record that belongs to others is deleted or set aside only if it is still the one that they have; and when
-//! the ring changes, it is known whose writes were taken in before and not acknowledged yet.
+//! A record that belongs to others is deleted or set aside only if it is still the one that they
+//! have; and when the ring changes, it is known whose writes were taken in before and not
+//! acknowledged yet.
 
 use bytes::{Bytes, BytesMut};
 use quorate_ring::NodeId;

@@ -1,4 +1,5 @@
-//! What the replica does when all owners have agreed that a tombstone, or entries of a clock, may go.
+//! What the replica does when all owners have agreed that a tombstone, or entries of a clock, may
+//! go.
 
 use std::sync::Arc;
 

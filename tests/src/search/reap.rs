@@ -3,10 +3,10 @@
 //!
 //! Two owners and a member that owns nothing: it may hold a hint, and read for a client. States are
 //! the product's containers, merged and minted by the product's own rules; the agreement is a model
-//! of its rules. A state that was sent may arrive at any later time, any number of times or never; an
-//! operation that has read may bring an owner up to date whenever it likes. One round of reaping is
-//! held, asked for by either owner at any time; whatever may be done in any order is. The space is
-//! finite and searched whole.
+//! of its rules. A state that was sent may arrive at any later time, any number of times or never;
+//! an operation that has read may bring an owner up to date whenever it likes. One round of reaping
+//! is held, asked for by either owner at any time; whatever may be done in any order is. The space
+//! is finite and searched whole.
 //!
 //! Members that own nothing are fenced so that they can go on: what they send before it is taken in
 //! by nobody, but a hint that they hold would be as good as new behind it.
@@ -239,6 +239,12 @@ impl Search {
         if state.reader == 0 {
             steps.extend((0..3).map(|node| Step::Begin { node }));
         } else {
+            // It begins again when its node is fenced, and may still be answered what it asked
+            // before.
+            let node = state.reader - 1;
+            if state.nodes[usize::from(node)].fenced && !state.read.late {
+                steps.push(Step::Begin { node });
+            }
             steps.extend(OWNERS.map(|from| Step::Fetch { from }));
             if state.answered {
                 steps.push(Step::Take);

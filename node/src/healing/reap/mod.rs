@@ -17,40 +17,42 @@
 //! # Write generations
 //!
 //! Of each part of the key space (a *slot*: one in 256) every node has a generation, a number that
-//! only rises. Whatever carries the state of a key bears the generation its sender had when it *read
-//! the state from its store or minted it*: messages, and also operations that go on, which bear the
-//! one they began under, since all that they fetch is read later. A node merges no state that is
-//! older than its own generation of the slot, be it in a message, or in an operation of its own
-//! that fetched it. A sender that is refused reads its state again, and sends what it has then.
+//! only rises. Whatever carries the state of a key bears the generation its sender had when it
+//! *read the state from its store or minted it*: messages, and also operations that go on, which
+//! bear the one they began under, since all that they fetch is read later. A node merges no state
+//! that is older than its own generation of the slot, be it in a message, or in an operation of its
+//! own that fetched it. A sender that is refused reads its state again, and sends what it has then.
 //!
 //! So after the fence no state can be merged anywhere that was read before it. And what is read
-//! after it is harmless: the fence begins only when all owners have said yes, and from its yes until
-//! the commit an owner's state covers the tombstone's clock `C` and has nothing live under it but
-//! the tombstone; after the commit it is absent, or made of states that were read after the fence,
-//! for which the same holds. No non-owner has a state: it said so at the fence, and what it takes as
-//! a hint later was read after the fence. One round less, with the fence in the vote, would not do:
-//! a member fenced early could read from an owner that does not have the tombstone yet (the search
-//! in `tests/src/search/reap` finds the loss).
+//! after it is harmless: the fence begins only when all owners have said yes, and from its yes
+//! until the commit an owner's state covers the tombstone's clock `C` and has nothing live under it
+//! but the tombstone; after the commit it is absent, or made of states that were read after the
+//! fence, for which the same holds. No non-owner has a state: it said so at the fence, and what it
+//! takes as a hint later was read after the fence. One round less, with the fence in the vote,
+//! would not do: a member fenced early could read from an owner that does not have the tombstone
+//! yet (the search in `tests/src/search/reap` finds the loss).
 //!
 //! What else could go wrong:
 //!
-//! - *A commit reaches some owners only.* The others keep the tombstone, comparison spreads it again,
-//!   and it is reaped later. A bare tombstone is harmless at any time. A commit is right at any later
-//!   time too, since it deletes only that very state.
+//! - *A commit reaches some owners only.* The others keep the tombstone, comparison spreads it
+//!   again, and it is reaped later. A bare tombstone is harmless at any time. A commit is right at
+//!   any later time too, since it deletes only that very state.
 //! - *A write comes in between.* It changes the state of its coordinator, which then does not
-//!   delete. If it reaches the others after their commit, it does so whole, with a clock that covers
-//!   `C`; if it was minted before the fence, it is refused once, and sent again.
+//!   delete. If it reaches the others after their commit, it does so whole, with a clock that
+//!   covers `C`; if it was minted before the fence, it is refused once, and sent again.
 //! - *Created anew.* A node that holds nothing mints under a new epoch (rule 1), so no dot that `C`
 //!   covers is used again. A context from before covers old dots only, of which none is live: it is
 //!   harmless, and so is a clock that learns from it.
 //! - *A late retry* of an operation from before could be applied anew, as its id went with the
-//!   record. Therefore no key is reaped before its `tombstone_age` is over, which is longer than ids
-//!   are kept anyway. This alone is a matter of time, and it can duplicate, never lose.
+//!   record. Therefore no key is reaped before its `tombstone_age` is over, which is longer than
+//!   ids are kept anyway. This alone is a matter of time, and it can duplicate, never lose.
 //! - *A member that was away.* While it is a member nothing is reaped without it. One that left the
-//!   ring, or was removed from it, keeps its old generation, and whatever it still holds of a slot in
-//!   which something was reaped is refused: generations begin with the ring's epoch, so a fence
-//!   that it did not take part in is above all that it ever had. It must hand over or lose all that
-//!   it holds before it can take part again; until then it is *away*, and blocks if it is in the ring.
+//!   ring, or was removed from it, keeps its old generation, and whatever it still holds of a slot
+//!   in which something was reaped is refused: generations begin with the ring's epoch, so a fence
+//!   that it did not take part in is above all that it ever had. What is refused it sets aside. It
+//!   must hand over or set aside all that it holds before it can take part again; until then it is
+//!   *away*, and blocks if it is in the ring. (A directory that goes back to an earlier state, as
+//!   from a backup, is for its identity to notice: one that is rebuilding takes no part either.)
 //!
 //! # Clocks
 //!
@@ -60,8 +62,8 @@
 //! argument above there are none, if all owners hold the very same state: so the same three rounds
 //! agree on dropping such entries, and a commit then replaces the record. The newest epoch of each
 //! node stays, as the rules for new versions ask for it. A context from before still names what was
-//! dropped, and a write with it brings the entries back until the next time: they cannot be left out,
-//! since a node cannot tell them from those of versions that it has not seen yet.
+//! dropped, and a write with it brings the entries back until the next time: they cannot be left
+//! out, since a node cannot tell them from those of versions that it has not seen yet.
 //!
 //! Not decided here: what is durable (`store`), who is a member (`quorate_ring`), where hints are.
 

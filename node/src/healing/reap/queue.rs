@@ -1,4 +1,5 @@
-//! Keys that the background scan came upon and that could be reaped, or have their clocks compacted.
+//! Keys that the background scan came upon and that could be reaped, or have their clocks
+//! compacted.
 //!
 //! Bounded; what finds no room is found again by the next scan. By slot, since a round is about
 //! keys of one slot.
