@@ -50,8 +50,8 @@ impl Phase {
 pub struct Voter {
     /// The member.
     pub node: NodeId,
-    /// Its data directory: [`NodeUuid::ANY`] while no decree has named one, [`NodeUuid::NONE`] while
-    /// the member is rebuilt.
+    /// Its data directory: [`NodeUuid::ANY`] while no decree has named one, [`NodeUuid::NONE`]
+    /// while the member is rebuilt.
     pub uuid: NodeUuid,
 }
 
@@ -64,8 +64,8 @@ pub struct Decree {
     pub previous: u128,
     /// The step.
     pub phase: Phase,
-    /// Requests planned under an older epoch are carried out nowhere: the epoch of the stable decree
-    /// from which the last change began, or that from which a member had to be rebuilt.
+    /// Requests planned under an older epoch are carried out nowhere: the epoch of the stable
+    /// decree from which the last change began, or that from which a member had to be rebuilt.
     pub base: RingEpoch,
     /// The ring in force; while a change is under way, the one it leads to.
     pub ring: Ring,

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use quorate_ring::{
     Change, Decree, Member, NodeId, NodeUuid, Partitions, Phase, Plan, PlanError, Ring, RingEpoch,
-    Staged, Token,
+    Staged, Token, Voter,
 };
 
 const ME: NodeId = NodeId::new(1);
@@ -147,9 +147,51 @@ fn a_directory_nobody_named_does_not_vote() {
     let (node, other) = (member(0).id, NodeUuid::new(99));
     assert!(stable.may_vote(node, other));
     let moving = stable.moving(stable.ring.clone(), Vec::new(), String::new(), uuid);
+    assert!(moving.may_vote(node, other), "nobody was named yet");
+    let moving = named(&stable).moving(stable.ring.clone(), Vec::new(), String::new(), |_| other);
     assert!(moving.may_vote(node, uuid(node)));
-    assert!(!moving.may_vote(node, other));
+    assert!(
+        !moving.may_vote(node, other),
+        "a change of the ring names no other directory"
+    );
     assert!(!moving.may_vote(member(5).id, other));
+}
+
+fn named(decree: &Decree) -> Decree {
+    let voters = decree.voters.iter().map(|voter| Voter {
+        uuid: uuid(voter.node),
+        ..*voter
+    });
+    decree.naming(&voters.collect::<Vec<_>>(), "named".to_owned())
+}
+
+#[test]
+fn a_member_that_lost_its_directory_is_named_again_by_a_later_epoch_only() {
+    let stable = named(&found(3, 8));
+    let (node, other) = (member(0).id, NodeUuid::new(99));
+    let suspending = stable.suspending(&[node], "n0 is being rebuilt".to_owned());
+    assert!(suspending.suspends(node) && !suspending.suspends(member(1).id));
+    assert!(!suspending.may_vote(node, uuid(node)) && !suspending.may_vote(node, other));
+    // What was planned before is planned anew everywhere: it may count what was lost.
+    let token = Token::new(7);
+    assert!(!suspending.admits(stable.epoch, token) && suspending.fences(token));
+    let next = stable.ring.successor((0..4).map(member).collect()).unwrap();
+    let moving = suspending.moving(next, Vec::new(), String::new(), |_| other);
+    let settled = moving.switched(|_| other).settled(|_| other);
+    assert!(
+        settled.suspends(node),
+        "a change of the ring rebuilds nobody"
+    );
+    assert_eq!(
+        settled.directory(member(3).id),
+        Some(other),
+        "who joined is named"
+    );
+    let uuid = other;
+    let again = settled.naming(&[Voter { node, uuid }], "n0 has been rebuilt".to_owned());
+    assert!(again.may_vote(node, other));
+    assert!(again.admits(settled.epoch, token) || again.moved(token));
+    assert_eq!(Decree::from_bytes(&again.to_bytes()), Ok(again));
 }
 
 proptest! {

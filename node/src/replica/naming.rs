@@ -24,7 +24,7 @@ impl Replica {
         self.minter = Minter::new(uuid, 1, APART_END);
     }
 
-    /// From now on dots are minted under the directory's name. It has not been used in this process.
+    /// From now on dots are minted under the directory's name, which this process has not used yet.
     pub(crate) fn mint_as_directory(&mut self) {
         let Identity {
             uuid,
