@@ -1,5 +1,5 @@
-//! What is kept for replicas that are down: it is counted only when it is on disk, it goes only when
-//! it has arrived, and those who keep it mint no version twice.
+//! What is kept for replicas that are down: it is counted only when it is on disk, it goes only
+//! when it has arrived, and those who keep it mint no version twice.
 
 use quorate_client::wire::Condition;
 use quorate_sim::{Options, history::Seen, story::Story};

@@ -1,4 +1,5 @@
-//! What each replica of a key holds, and what others keep of it, for people: nothing is merged, nothing repaired.
+//! What each replica of a key holds, and what others keep of it, for people: nothing is merged,
+//! nothing repaired.
 
 use std::collections::BTreeMap;
 

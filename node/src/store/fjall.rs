@@ -54,8 +54,8 @@ pub struct FjallOptions {
     pub memtable_bytes_max: u64,
     /// All journals together; bounds the time to reopen as well. 256 MiB.
     pub journal_bytes_max: u64,
-    /// Puts of objects and hints are refused when the disk has less left than this, so that compaction,
-    /// deletes and the node's own facts still find room. 512 MiB.
+    /// Puts of objects and hints are refused when the disk has less left than this, so that
+    /// compaction, deletes and the node's own facts still find room. 512 MiB.
     pub disk_reserve_bytes: u64,
 }
 

@@ -1,6 +1,6 @@
 //! P1: an acknowledged write is never lost. W2, W9: at the moment a node says OK, at least W
-//! distinct nodes of the preference list, or others for one of them each where that is allowed, hold
-//! the write on their synced disks, PW of them as replicas.
+//! distinct nodes of the preference list, or others for one of them each where that is allowed,
+//! hold the write on their synced disks, PW of them as replicas.
 //!
 //! The second half is checked with every acknowledgement, on the disks themselves. The first is
 //! checked at the end: going back from what is live through what each author had seen must reach

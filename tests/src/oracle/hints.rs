@@ -1,6 +1,6 @@
 //! W6, W7: a hint that is counted lies on a synced disk; it goes only when what it held is on the
-//! synced disk of another node, whom it was meant for; and when all is well again, none is left. A replica that is
-//! overloaded is not stood in for.
+//! synced disk of another node, whom it was meant for; and when all is well again, none is left. A
+//! replica that is overloaded is not stood in for.
 //!
 //! The first is part of what `durability` checks with every acknowledgement. While the ring changes
 //! a hint may go to others than whom it was meant for; then it has to be covered by any of them.
