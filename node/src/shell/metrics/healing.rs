@@ -72,7 +72,7 @@ impl Healing {
                 let family = family::<Gauge>(
                     registry,
                     "tombstones",
-                    "What deletes left: at the last scan, waiting for agreement, reaped since the start",
+                    "What deletes left: at the last scan, waiting, reaped since the start",
                 );
                 let state = |state| family.get_or_create(&[("state", state)]).clone();
                 [state("live"), state("waiting"), state("reaped")]
