@@ -328,8 +328,11 @@ impl World {
             let (own, not): (Vec<usize>, Vec<usize>) =
                 all.partition(|node| self.is_on_disk(*node, index, &mut last));
             holders = own.len();
-            let kept = not.iter().filter(|node| self.is_kept(**node, index));
-            if usize::from(w) <= holders + kept.count() {
+            // It may have been handed on to one that lost it since.
+            let lost = |node: usize| self.rotted.contains(&(node, key));
+            let had = |node: &&usize| self.is_kept(**node, index) || lost(**node);
+            let had = not.iter().filter(had);
+            if usize::from(w) <= holders + had.count() {
                 missing.clear();
             }
         }
