@@ -115,10 +115,11 @@ impl World {
             };
             let owner = NodeId::new(owner);
             let clock = record.container.clock();
+            // A hint for the node itself came with another's directory.
             let covers = |other: usize| {
-                other != node
-                    && (self.rotted.contains(&(other, key))
-                        || self
+                self.rotted.contains(&(other, key))
+                    || (other != node
+                        && self
                             .record(other, key)
                             .is_some_and(|record| record.container.clock().dominates(clock)))
             };
