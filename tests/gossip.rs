@@ -6,6 +6,12 @@
 //! does not grow with the cluster, no live node stays down once the loss stops, and a process that
 //! is slow itself makes few others suspect.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that prints what it measures"
+)]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use quorate_gossip::{Config, State};

@@ -242,6 +242,8 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], IdentityError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     const ME: NodeId = NodeId::new(3);
@@ -307,7 +309,12 @@ mod tests {
             lives: identity.lives.and(0x0102),
             ..identity
         };
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| {
+            bytes.iter().fold(String::new(), |mut out, byte| {
+                write!(out, "{byte:02x}").unwrap();
+                out
+            })
+        };
         assert_eq!(hex(&stored(&write)), GOLDEN[0]);
         assert_eq!(hex(&stored(&[later.to_write()])), GOLDEN[1]);
     }

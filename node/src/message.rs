@@ -222,7 +222,7 @@ pub enum Message {
         /// From [`Message::Status`].
         id: RpcId,
         /// Its own row of `cluster status`.
-        status: NodeStatus,
+        status: Box<NodeStatus>,
         /// Its catalogue if the hashes differed.
         catalogue: Option<Bytes>,
         /// What its wall clock shows, in unix milliseconds; zero if it does not say.

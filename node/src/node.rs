@@ -361,7 +361,7 @@ impl Node {
     fn report(&mut self, from: NodeId, id: RpcId, catalogue_hash: u64) {
         let differs = self.core.catalogue.hash() != catalogue_hash;
         let catalogue = differs.then(|| self.core.catalogue.to_bytes());
-        let status = crate::coordinator::status::own(&self.core);
+        let status = Box::new(crate::coordinator::status::own(&self.core));
         let report = Message::StatusReport {
             id,
             status,

@@ -253,6 +253,8 @@ fn welcome(traces: &[Trace]) -> Opinion {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     const NODE: NodeId = NodeId::new(2);
@@ -370,7 +372,10 @@ mod tests {
         let mut register = Register::default();
         register.hear(NODE, &who(UUID, 1, &[1, 2]));
         let bytes = register.to_bytes();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = bytes.iter().fold(String::new(), |mut out, byte| {
+            write!(out, "{byte:02x}").unwrap();
+            out
+        });
         let golden = concat!(
             "515245470100",
             "0200000000000000",

@@ -132,7 +132,7 @@ impl World {
         let goes = |node: &usize| down.iter().any(|(other, _)| other == node);
         let doomed = |owners: &Vec<usize>| owners.iter().all(goes);
         let key = self.layout.owners.iter().position(doomed);
-        let key = key.filter(|_| requests % 2 == 0);
+        let key = key.filter(|_| requests.is_multiple_of(2));
         for number in 0..u64::from(requests) {
             let before = number * BROWNOUT_PACE;
             let burst = key.map_or(Fault::Overload(1), |key| {

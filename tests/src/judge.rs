@@ -80,26 +80,10 @@ impl World {
                 self.reported.insert((node, key.clone()));
                 false
             }
-            NodeEvent::EqualDotsDiffer { .. } => {
-                let detail = format!("{event:?}");
-                self.rule(Err(Broken::new("causality (P2, W1, W4)", self.now, detail)));
-                false
-            }
-            NodeEvent::DamagedMessage { .. } => {
-                // Nothing in this world damages messages, so the sender spread damage.
-                let detail = format!("{event:?}");
-                self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
-                false
-            }
-            NodeEvent::RingFork { .. } => {
-                let detail = format!("{event:?}");
-                self.rule(Err(Broken::new(
-                    "single ring history (W8)",
-                    self.now,
-                    detail,
-                )));
-                false
-            }
+            NodeEvent::EqualDotsDiffer { .. } => self.never("causality (P2, W1, W4)", event),
+            // Nothing in this world damages messages, so the sender spread damage.
+            NodeEvent::DamagedMessage { .. } => self.never("no phantom (P8)", event),
+            NodeEvent::RingFork { .. } => self.never("single ring history (W8)", event),
             NodeEvent::StoodIn { .. }
             | NodeEvent::HintHanded { .. }
             | NodeEvent::HintLost { .. } => {
@@ -126,6 +110,12 @@ impl World {
             | NodeEvent::MemberForgotten { .. }
             | NodeEvent::Ready => false,
         }
+    }
+
+    /// A node says what it must never have to say.
+    fn never(&mut self, promise: &'static str, event: &NodeEvent) -> bool {
+        self.rule(Err(Broken::new(promise, self.now, format!("{event:?}"))));
+        false
     }
 
     /// A node says which dot it gave to an operation.
@@ -329,8 +319,8 @@ impl World {
                 all.partition(|node| self.is_on_disk(*node, index, &mut last));
             holders = own.len();
             // It may have been handed on to one that lost it since.
-            let lost = |node: usize| self.rotted.contains(&(node, key));
-            let had = |node: &&usize| self.is_kept(**node, index) || lost(**node);
+            let harmed = |node: usize| self.rotted.contains(&(node, key));
+            let had = |node: &&usize| self.is_kept(**node, index) || harmed(**node);
             let had = not.iter().filter(had);
             if usize::from(w) <= holders + had.count() {
                 missing.clear();

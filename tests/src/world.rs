@@ -198,12 +198,6 @@ impl World {
             })
             .collect();
         let keys = options.workload.keys;
-        let principals = (0..=options.workload.clients)
-            .map(|client| Principal {
-                name: format!("client-{client}"),
-                role: Role::Admin,
-            })
-            .collect();
         let mut world = Self {
             now: 0,
             agenda: Agenda::default(),
@@ -237,7 +231,7 @@ impl World {
             reported: BTreeSet::new(),
             verified: None,
             drains: Drains::new(&options),
-            principals,
+            principals: principals(options.workload.clients),
             processes,
             workload,
             layout,
@@ -732,4 +726,12 @@ fn skew(rng: &mut Rng, options: &Options) -> i64 {
         return 0;
     }
     i64::try_from(rng.below(600_000)).expect("a small number") - 300_000
+}
+
+fn principals(clients: usize) -> Vec<Principal> {
+    let principal = |client| Principal {
+        name: format!("client-{client}"),
+        role: Role::Admin,
+    };
+    (0..=clients).map(principal).collect()
 }

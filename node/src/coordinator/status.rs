@@ -59,7 +59,7 @@ impl StatusOp {
         if let Message::StatusReport { status, .. } = *message
             && self.asked.contains(&from)
         {
-            self.reports.insert(from, status);
+            self.reports.insert(from, *status);
         }
         if self
             .asked

@@ -76,15 +76,19 @@ impl Node {
     }
 
     /// Another node takes in nothing as old as what we send. While this node knows the ring under
-    /// which that was agreed on, has not been out of it, and has lost nothing, it may go on under
-    /// that generation: nothing is reaped without it.
+    /// which that was agreed on, and has not been out of it, it may go on under that generation:
+    /// nothing is reaped without it. One that has lost its directory may as soon as it is agreed on
+    /// that it is rebuilt: nothing is reaped from then on, and what it has taken in under that ring
+    /// was read after the last fence.
     fn catch_up(&mut self, slot: u8, generation: u64) {
         let core = &mut self.core;
         let known = generation >> 32 <= core.decree.epoch.get();
-        if known && !core.generations.concerns(generation) {
+        let concerned = core.generations.concerns(generation);
+        if known && !concerned {
             core.generations.refuse(slot);
         }
-        let may = core.generations.concerns(generation) && core.voice != Voice::Rebuilding;
+        let whole = core.voice != Voice::Rebuilding || core.decree.suspends(core.me);
+        let may = concerned && whole;
         if !may || !known || generation <= core.generations.of(slot) {
             return;
         }

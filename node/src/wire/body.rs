@@ -425,7 +425,7 @@ fn decode_rare(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, DecodeErr
             let body: StatusReportOwned = decode_body(frame)?;
             Message::StatusReport {
                 id,
-                status: body.status,
+                status: Box::new(body.status),
                 catalogue: body.catalogue,
                 wall_ms: body.wall_ms,
             }

@@ -11,12 +11,15 @@ use super::{
     kind,
 };
 use crate::{
-    causality::codec::{self, Reader},
+    causality::{
+        Clock,
+        codec::{self, Reader},
+    },
     healing::{
         hints::message::{HintMessage, Kept},
         message::Place,
     },
-    message::{BucketId, RpcId},
+    message::{BucketId, RpcId, Verdict},
 };
 
 #[derive(Serialize, Deserialize)]
@@ -147,17 +150,7 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
             };
             append_body(out, kind::HINT_HAND, id, &body)
         }
-        HintMessage::Handed { verdict, clock } => {
-            let (verdict, detail) = code_of(verdict);
-            let mut bytes = BytesMut::with_capacity(codec::clock_bytes(clock));
-            codec::put_clock(&mut bytes, clock);
-            let body = Handed {
-                verdict,
-                detail,
-                clock: &bytes,
-            };
-            append_body(out, kind::HINT_HANDED, id, &body)
-        }
+        HintMessage::Handed { verdict, clock } => append_receipt(id, verdict, clock, out),
         HintMessage::Ask { place } => {
             let body = Ask {
                 bucket: place.bucket.0,
@@ -171,15 +164,9 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
             hints,
             generation,
         } => {
-            let one = |(owner, record): &'_ (NodeId, Bytes)| (owner.get(), record.clone());
-            let hints: Vec<(u64, Bytes)> = hints.iter().map(one).collect();
-            let hints = hints.iter().map(|(owner, record)| One {
-                owner: *owner,
-                record,
-            });
             let body = Held {
                 complete: *complete,
-                hints: hints.collect(),
+                hints: hints.iter().map(one).collect(),
                 generation: *generation,
             };
             append_body(out, kind::HINT_HELD, id, &body)
@@ -190,6 +177,30 @@ pub(super) fn append(id: RpcId, body: &HintMessage, out: &mut BytesMut) -> Resul
             let complete = *complete;
             append_body(out, kind::HINT_COUNTED, id, &Counted { complete, kept })
         }
+    }
+}
+
+fn append_receipt(
+    id: RpcId,
+    verdict: &Verdict,
+    clock: &Clock,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    let (verdict, detail) = code_of(verdict);
+    let mut bytes = BytesMut::with_capacity(codec::clock_bytes(clock));
+    codec::put_clock(&mut bytes, clock);
+    let body = Handed {
+        verdict,
+        detail,
+        clock: &bytes,
+    };
+    append_body(out, kind::HINT_HANDED, id, &body)
+}
+
+fn one((owner, record): &(NodeId, Bytes)) -> One<'_> {
+    One {
+        owner: owner.get(),
+        record,
     }
 }
 

@@ -101,11 +101,11 @@ fn rare() -> Vec<Message> {
     let error = ErrorBody::new(ErrorCode::Conflict, "no");
     let report = |catalogue| Message::StatusReport {
         id: ID,
-        status: NodeStatus {
+        status: Box::new(NodeStatus {
             name: "n1".to_owned(),
             weight: 4,
             ..NodeStatus::default()
-        },
+        }),
         catalogue,
         wall_ms: 0,
     };
