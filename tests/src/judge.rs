@@ -356,8 +356,7 @@ impl World {
     ) -> bool {
         let key = self.history.op(index).key;
         let Some(bytes) = self.bytes(node, key) else {
-            // All owners had it, and it is gone with what it left.
-            return self.reaped_ops.contains(&index);
+            return self.was_reaped(index);
         };
         if last.as_ref().is_none_or(|(known, _)| *known != bytes) {
             *last = self.decode(key, &bytes).map(|record| (bytes, record));
@@ -367,7 +366,7 @@ impl World {
         };
         let clock = record.container.clock();
         let mut dots = self.history.op(index).dots.iter();
-        let covered = dots.any(|&dot| clock.covers(dot));
+        let covered = dots.any(|&dot| clock.covers(dot)) || self.was_reaped(index);
         // A node that lost a key to others and got it back begins anew.
         for deleted in self.processes[node].disk.take_deleted() {
             let number = self
@@ -382,6 +381,14 @@ impl World {
         let ruling = self.causality.clock(node, key, clock, self.now);
         self.rule(ruling);
         covered
+    }
+
+    /// True if all owners had it, and it is gone with what it left, or with what replaced it.
+    fn was_reaped(&self, index: OpIndex) -> bool {
+        let op = self.history.op(index);
+        let seen = self.reaped_clocks.get(&op.key);
+        let covered = seen.is_some_and(|seen| op.dots.iter().any(|&dot| seen.covers(dot)));
+        covered || self.reaped_ops.contains(&index)
     }
 
     /// The record of a key on a node's synced disk, if it is there and readable.

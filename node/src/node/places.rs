@@ -97,7 +97,7 @@ impl Node {
         if at == asks.address {
             return Ok(());
         }
-        if self.has_heard(known.id) {
+        if known.id == self.core.me || self.has_heard(known.id) {
             let (name, says) = (&known.name, &asks.address);
             let message = format!(
                 "{name} is up at {at}: stop it there before it starts at {says}, or give this node \

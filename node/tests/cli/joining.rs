@@ -244,7 +244,7 @@ fn who_has_another_name_address_or_cluster_does_not_get_in() {
     nodes.wait(&[("m1", "up")]);
     let first = format!("127.0.0.1:{}", nodes.base);
 
-    // A member of the ring is where the ring says, whoever claims to be it.
+    // Of two that claim to be one member, the one that is up is it.
     fs::create_dir(nodes.dir.path().join("elsewhere")).unwrap();
     let port = format!("127.0.0.1:{}", nodes.base + 1);
     let flags = [
@@ -260,7 +260,7 @@ fn who_has_another_name_address_or_cluster_does_not_get_in() {
     let twin = ended(&nodes.serve(1, &flags).output().unwrap());
     assert_eq!(twin.exit, 1);
     let message = twin.json["error"]["message"].as_str().unwrap();
-    assert!(message.contains("the ring has m1 at"), "{message}");
+    assert!(message.contains("m1 is up at"), "{message}");
 
     let both = ended(
         &nodes

@@ -55,6 +55,8 @@ impl World {
         if !gone {
             return;
         }
+        let seen = self.reaped_clocks.entry(number).or_default();
+        seen.join(state.clock());
         for (_, version) in state.siblings() {
             if let Some(index) = self.history.find_number(version.op.id) {
                 let history = &mut self.history;
