@@ -292,7 +292,8 @@ fn a_kill_is_seen_in_events_status_health_and_metrics() {
     let samples = web.metrics();
     assert!(1.0 <= samples["quorate_members{state=\"down\"}"]);
     assert!(1_000_000.0 < samples["process_resident_memory_bytes"]);
-    assert!((samples["quorate_ring_version"] - 1.0).abs() < 0.5);
+    // Founded, and perhaps who speaks for each member has been agreed on.
+    assert!(1.0 <= samples["quorate_ring_version"]);
     let puts = "quorate_requests_total{op=\"put\",outcome=";
     assert!(1.0 <= samples[&format!("{puts}\"ok\"}}")]);
     assert!(1.0 <= samples[&format!("{puts}\"unavailable\"}}")]);

@@ -159,6 +159,9 @@ impl PullOp {
             self.refused = true;
             return;
         };
+        if item.generation < core.generation(item.token) {
+            core.tell_behind(self.range.source, item.token);
+        }
         let address = Address {
             token: item.token,
             bucket: item.bucket,

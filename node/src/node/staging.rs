@@ -212,6 +212,7 @@ impl Node {
             );
             return Err(conflict(message));
         }
+        self.all_clean(&plan)?;
         let changes = self.desk.staged.changes().map(Change::describe);
         let mut note = changes.collect::<Vec<_>>().join(", ");
         if request.force {
@@ -225,6 +226,28 @@ impl Node {
         self.may_propose()?;
         self.propose(&decree, Some(origin), deadline);
         Ok(())
+    }
+
+    /// Nobody comes back into the ring who still holds what it held when it left: something may have
+    /// been reaped since, and then nobody takes that in any more.
+    fn all_clean(&self, plan: &Plan) -> Result<(), ErrorBody> {
+        let old = &self.core.decree.ring;
+        let joins = plan.ring.members().iter().map(|member| member.id);
+        let busy = |node: &NodeId| {
+            self.desk
+                .reports
+                .get(node)
+                .is_some_and(|report| !report.clean)
+        };
+        let mut busy = joins.filter(|node| old.member(*node).is_none() && busy(node));
+        match busy.next() {
+            None => Ok(()),
+            Some(node) => Err(conflict(format!(
+                "{} still hands over what it held when it left the ring (quorate ring transfers); \
+                 commit again when it is through",
+                self.core.name(node)
+            ))),
+        }
     }
 
     fn may_propose(&self) -> Result<(), ErrorBody> {
