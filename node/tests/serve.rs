@@ -144,7 +144,7 @@ async fn a_stopped_node_remembers_and_knows_its_ring() {
     node.stop().unwrap();
 
     let mut config = cluster.config(0);
-    config.members[0].address = "127.0.0.1:1".to_owned();
+    config.members[0].weight = 3;
     let error = Running::start(config).outcome().unwrap_err();
     assert!(matches!(error, ServeError::OtherRing { .. }), "{error}");
     cluster.certify(0, CLUSTER + (1 << 64));

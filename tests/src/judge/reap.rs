@@ -36,6 +36,8 @@ impl World {
             return self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
         };
         self.causality.may_shrink(node, number);
+        // Damage that nobody had come upon yet is gone with the record that it was in.
+        self.reported.insert((node, key.clone()));
         *self.reaped.entry(gone).or_default() += 1;
         let reaped = Reaped {
             key: number,
