@@ -11,7 +11,6 @@ use super::{
     ring::{Stored, meta},
 };
 use crate::{
-    core::Voice,
     healing::reap::{META_GENERATIONS_KEY, ReapMessage, Standing, send, standing},
     message::RpcId,
     replica::OpKey,
@@ -77,9 +76,9 @@ impl Node {
 
     /// Another node takes in nothing as old as what we send. While this node knows the ring under
     /// which that was agreed on, and has not been out of it, it may go on under that generation:
-    /// nothing is reaped without it. One that has lost its directory may as soon as it is agreed on
-    /// that it is rebuilt: nothing is reaped from then on, and what it has taken in under that ring
-    /// was read after the last fence.
+    /// nothing is reaped without it. So may one that has lost its directory: it said yes to that in
+    /// its earlier life, nothing is reaped until it has been rebuilt, and what it holds was sent to
+    /// it since.
     fn catch_up(&mut self, slot: u8, generation: u64) {
         let core = &mut self.core;
         let known = generation >> 32 <= core.decree.epoch.get();
@@ -87,9 +86,7 @@ impl Node {
         if known && !concerned {
             core.generations.refuse(slot);
         }
-        let whole = core.voice != Voice::Rebuilding || core.decree.suspends(core.me);
-        let may = concerned && whole;
-        if !may || !known || generation <= core.generations.of(slot) {
+        if !concerned || !known || generation <= core.generations.of(slot) {
             return;
         }
         self.raise(Raise {
