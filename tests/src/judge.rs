@@ -217,7 +217,8 @@ impl World {
                 let seen = self.seen(&listing, reply.context.as_ref());
                 let primaries = reply.answered - reply.stand_ins;
                 self.kept.read += u64::from(0 < reply.stand_ins);
-                self.judge_read(read, primaries, &listing, seen.as_ref())?;
+                let counted = (primaries, reply.stand_ins);
+                self.judge_read(read, counted, &listing, seen.as_ref())?;
                 Ok(seen)
             }
             (Call::Read(_) | Call::Write(_) | Call::Reuse(_), _) => {
@@ -248,7 +249,7 @@ impl World {
     fn judge_read(
         &mut self,
         read: &Read,
-        primaries: u8,
+        (primaries, stand_ins): (u8, u8),
         listing: &Listing,
         seen: Option<&Seen>,
     ) -> Ruling {
@@ -260,9 +261,9 @@ impl World {
         };
         self.session
             .answered(&mut self.history, read, listing, shown)?;
-        // What a read shows while data moves, a later one may not show; what was acknowledged, it
-        // does.
-        let lasts = self.rings.is_stable() && !self.session.is_moot(read);
+        // What a read shows while data moves, or with the help of stand-ins, a later one may not show;
+        // what was acknowledged, it does.
+        let lasts = self.rings.is_stable() && stand_ins == 0 && !self.session.is_moot(read);
         if self.options.replicas < read.r + W_BUCKET && lasts {
             for &index in shown {
                 let (history, at) = (&mut self.history, self.now);

@@ -233,12 +233,8 @@ impl Node {
     fn all_clean(&self, plan: &Plan) -> Result<(), ErrorBody> {
         let old = &self.core.decree.ring;
         let joins = plan.ring.members().iter().map(|member| member.id);
-        let busy = |node: &NodeId| {
-            self.desk
-                .reports
-                .get(node)
-                .is_some_and(|report| !report.clean)
-        };
+        let reports = self.progresses();
+        let busy = |node: &NodeId| reports.get(node).is_some_and(|report| !report.clean);
         let mut busy = joins.filter(|node| old.member(*node).is_none() && busy(node));
         match busy.next() {
             None => Ok(()),
