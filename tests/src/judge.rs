@@ -261,8 +261,8 @@ impl World {
         };
         self.session
             .answered(&mut self.history, read, listing, shown)?;
-        // What a read shows while data moves, or with the help of stand-ins, a later one may not show;
-        // what was acknowledged, it does.
+        // What a read shows while data moves, or with the help of stand-ins, a later one may not
+        // show; what was acknowledged, it does.
         let lasts = self.rings.is_stable() && stand_ins == 0 && !self.session.is_moot(read);
         if self.options.replicas < read.r + W_BUCKET && lasts {
             for &index in shown {

@@ -228,8 +228,8 @@ impl Node {
         Ok(())
     }
 
-    /// Nobody comes back into the ring who still holds what it held when it left: something may have
-    /// been reaped since, and then nobody takes that in any more.
+    /// Nobody comes back into the ring who still holds what it held when it left: something may
+    /// have been reaped since, and then nobody takes that in any more.
     fn all_clean(&self, plan: &Plan) -> Result<(), ErrorBody> {
         let old = &self.core.decree.ring;
         let joins = plan.ring.members().iter().map(|member| member.id);

@@ -1,8 +1,8 @@
-//! The end of a read whose answers differ: who is brought up to date, and whether it waits for that.
+//! The end of a read whose answers differ: who is brought up to date, and whether it waits for it.
 //!
-//! If a majority was asked and a later read of a majority might miss what this one shows, the answer
-//! waits until enough replicas hold it. What heals this node's own damaged record is only what all
-//! others said since that damage was found. A repair is always a merge.
+//! If a majority was asked and a later read of a majority might miss what this one shows, the
+//! answer waits until enough replicas hold it. What heals this node's own damaged record is only
+//! what all others said since that damage was found. A repair is always a merge.
 
 use std::{collections::BTreeSet, sync::Arc};
 
