@@ -551,7 +551,7 @@ impl ReadOp {
         let later = |(actor, n): (Actor, u64)| {
             n <= found.get(actor) || actor.epoch < found.highest(actor.uuid).0
         };
-        let all = self.counted() == self.replicas.len();
+        let all = self.counted() - self.stood_in() == self.replicas.len();
         if all && (found.is_empty() || seen.iter().all(later)) {
             return None;
         }
