@@ -62,12 +62,14 @@ impl World {
             seen.join(&open(sealed).expect("a context that a node gave out"));
         }
         let shown = reply.context.as_ref().and_then(|sealed| open(sealed).ok());
+        let owners = self.layout.owners[crate::history::place(read.key)].len();
         let answer = covers::Answer {
             key: read.key,
             seen: &seen,
             shown: shown.as_ref(),
             answered: reply.answered,
-            replicas: self.options.replicas,
+            // A ring may have shrunk below n.
+            replicas: u8::try_from(owners).unwrap_or(u8::MAX),
         };
         covers::answered(&answer, self.now)
     }
