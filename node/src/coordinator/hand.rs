@@ -148,6 +148,10 @@ impl HandOp {
             }
             Verdict::Durable => "its record does not cover the hint".to_owned(),
             Verdict::Stored => "the hint is not synced".to_owned(),
+            // Something was reaped since it was read: it is read again.
+            Verdict::Overloaded(limit) if limit == "write_generation" => {
+                return self.end(core, Outcome::Changed);
+            }
             Verdict::Overloaded(limit) => format!("limit {limit} is reached"),
             Verdict::Failed(reason) => reason,
         };
