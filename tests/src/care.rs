@@ -115,7 +115,9 @@ impl World {
             }
             for &(_, key) in damaged.iter().filter(|(struck, _)| *struck == node) {
                 let name = &self.workload.keys()[place(key)];
-                if !self.reported.contains(&(node, name.clone())) {
+                // Damage may also be gone with the record it was in, if that was reaped or compacted.
+                let there = self.bytes(node, key).is_some() && self.record(node, key).is_none();
+                if there && !self.reported.contains(&(node, name.clone())) {
                     return care::overlooked(&self.processes[node].name, key, self.now);
                 }
             }

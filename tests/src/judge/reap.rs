@@ -36,8 +36,6 @@ impl World {
             return self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
         };
         self.causality.may_shrink(node, number);
-        // Damage that nobody had come upon yet is gone with the record that it was in.
-        self.reported.insert((node, key.clone()));
         *self.reaped.entry(gone).or_default() += 1;
         let reaped = Reaped {
             key: number,
@@ -54,11 +52,11 @@ impl World {
             Ok(())
         });
         self.rule(ruling);
+        let seen = self.reaped_clocks.entry(number).or_default();
+        seen.join(state.clock());
         if !gone {
             return;
         }
-        let seen = self.reaped_clocks.entry(number).or_default();
-        seen.join(state.clock());
         for (_, version) in state.siblings() {
             if let Some(index) = self.history.find_number(version.op.id) {
                 let history = &mut self.history;
