@@ -94,9 +94,15 @@ impl World {
         for _ in 0..DAMAGED_MAX {
             let key = rng.index(self.options.workload.keys);
             let node = *rng.pick(&self.layout.owners[key]);
+            // In a ring of one nobody has another copy.
+            let mendable = 1 < self.layout.owners[key].len();
             let key = u32::try_from(key).expect("a run has few keys");
             // What cannot even be listed is found by comparing, not by reading.
-            if struck.insert(key) && self.damage(node, key) && self.bytes(node, key).is_some() {
+            if mendable
+                && struck.insert(key)
+                && self.damage(node, key)
+                && self.bytes(node, key).is_some()
+            {
                 damaged.insert((node, key));
             }
         }
