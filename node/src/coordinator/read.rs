@@ -462,10 +462,11 @@ impl ReadOp {
     }
 
     fn failed(&mut self, core: &mut Core, node: NodeId) -> Flow {
-        self.asked.insert(node, Asked::Failed);
         if !matches!(self.phase, Phase::Gathering) {
+            // A repair was refused, not the question.
             return self.wait();
         }
+        self.asked.insert(node, Asked::Failed);
         self.check(core)
     }
 
