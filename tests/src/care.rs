@@ -121,7 +121,7 @@ impl World {
             }
             for &(_, key) in damaged.iter().filter(|(struck, _)| *struck == node) {
                 let name = &self.workload.keys()[place(key)];
-                // Damage may also be gone with the record it was in, if that was reaped or compacted.
+                // Damage may be gone with the record it was in, if that was reaped or compacted.
                 let there = self.bytes(node, key).is_some() && self.record(node, key).is_none();
                 if there && !self.reported.contains(&(node, name.clone())) {
                     return care::overlooked(&self.processes[node].name, key, self.now);
