@@ -68,10 +68,16 @@ async fn written(client: &mut Client, request: Request) -> WriteReply {
     }
 }
 
+/// Just after a start no node counts for reads of a quorum yet: others have to hear of it first.
 async fn got(client: &mut Client, request: Request) -> GetReply {
-    match client.ask(&request).await {
-        Response::Got(reply) => reply,
-        other => panic!("{other:?}"),
+    loop {
+        match client.ask(&request).await {
+            Response::Got(reply) => return reply,
+            Response::Error(error) if error.code == ErrorCode::Unavailable => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
 
