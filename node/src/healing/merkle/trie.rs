@@ -97,9 +97,45 @@ impl Prefix {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Block {
     sum: u64,
-    /// Leaves that are not zero.
-    used: u16,
+    /// A bit for each leaf: whether it is not zero.
+    used: [u64; BLOCK_LEAVES as usize / 64],
     leaves: [u64; BLOCK_LEAVES as usize],
+}
+
+impl Block {
+    const EMPTY: Self = Self {
+        sum: 0,
+        used: [0; BLOCK_LEAVES as usize / 64],
+        leaves: [0; BLOCK_LEAVES as usize],
+    };
+
+    fn set(&mut self, within: usize, sum: u64) {
+        let old = std::mem::replace(&mut self.leaves[within], sum);
+        self.sum = self.sum.wrapping_sub(old).wrapping_add(sum);
+        let bit = 1 << (within % 64);
+        if sum == 0 {
+            self.used[within / 64] &= !bit;
+        } else {
+            self.used[within / 64] |= bit;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.used.iter().all(|bits| *bits == 0)
+    }
+
+    /// The leaves that are not zero, ascending; the others are not looked at.
+    fn used(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let words = (0_u32..).step_by(64).zip(self.used);
+        let used = words.flat_map(|(first, mut bits)| {
+            std::iter::from_fn(move || {
+                let next = bits.trailing_zeros();
+                bits &= bits.wrapping_sub(1);
+                (next < 64).then_some(first + next)
+            })
+        });
+        used.map(|within| (within, self.leaves[within as usize]))
+    }
 }
 
 /// Sums by prefix.
@@ -135,17 +171,9 @@ impl Trie {
         if slot.is_none() && sum == 0 {
             return;
         }
-        let block = slot.get_or_insert_with(|| {
-            Box::new(Block {
-                sum: 0,
-                used: 0,
-                leaves: [0; BLOCK_LEAVES as usize],
-            })
-        });
-        let old = std::mem::replace(&mut block.leaves[within], sum);
-        block.sum = block.sum.wrapping_sub(old).wrapping_add(sum);
-        block.used = block.used + u16::from(sum != 0) - u16::from(old != 0);
-        if block.used == 0 {
+        let block = slot.get_or_insert_with(|| Box::new(Block::EMPTY));
+        block.set(within, sum);
+        if block.is_empty() {
             *slot = None;
         }
     }
@@ -203,10 +231,10 @@ impl Trie {
         let blocks = (span.first >> BLOCK_BITS)..=end;
         let blocks = blocks.filter_map(|at| Some((at, self.blocks[at as usize].as_ref()?)));
         let leaves = blocks.flat_map(|(at, block)| {
-            let first = at << BLOCK_BITS;
-            (first..).zip(block.leaves.iter().copied())
+            let used = block.used();
+            used.map(move |(within, sum)| (at << BLOCK_BITS | within, sum))
         });
-        leaves.filter(move |(leaf, sum)| *sum != 0 && span.first <= *leaf && *leaf < span.end)
+        leaves.filter(move |(leaf, _)| span.first <= *leaf && *leaf < span.end)
     }
 
     /// Bytes it takes in memory.
