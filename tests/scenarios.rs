@@ -5,7 +5,7 @@
 //! | rows | where |
 //! |---|---|
 //! | 1, 3, 5, 12, 19, 21, 26, 31, 42 | here |
-//! | 23, 24, 25, 27, 28 | `storage`; 25 also `care` |
+//! | 23, 24, 25, 27, 28, 29 | `storage`; 25 also `care` |
 //! | 2, 35 | `clocks` |
 //! | 7, 39, 48 | `identity` |
 //! | 18, 32, 44, 45 | `network` |
@@ -16,8 +16,7 @@
 //! | 40, 47 | real processes: `node/tests` |
 //! | 4, 10, 14 to 17 | `hints` |
 //! | 9 | no story: oracle W7 in every run, planted bug `hint_deleted_on_send` |
-//! | 29 | arrives with anti-entropy |
-//! | 11, 13, 36 to 38 | arrive with ring changes |
+//! | 11, 13, 36 to 38 | `rings` |
 //! | 6, 33, 44 | `reaping` |
 //! | 34 | no story: simulated runs in which the ring changes, and what is set aside there |
 //! | 41 | counters are not offered |
@@ -44,6 +43,8 @@ mod membership;
 mod network;
 #[path = "scenarios/reaping.rs"]
 mod reaping;
+#[path = "scenarios/rings.rs"]
+mod rings;
 #[path = "scenarios/sessions.rs"]
 mod sessions;
 #[path = "scenarios/storage.rs"]

@@ -1,5 +1,7 @@
 //! What disks do: damage, loss, misdirection, no space, half a journal.
 
+use std::time::Duration;
+
 use quorate_client::wire::ErrorCode;
 use quorate_sim::{Options, story::Story};
 
@@ -157,5 +159,35 @@ fn what_was_said_before_a_second_damage_heals_nothing() {
     story.world.network.mend();
     story.wait(5_000);
     assert_eq!(story.get(a, KEY, 3).ops(), [second]);
+    story.end();
+}
+
+/// Row 29: a replica's trees say what it once wrote, and its disk holds an older state of a part of
+/// the token space. The audit of the trees notices, and a comparison mends it; nobody reads.
+#[test]
+fn an_old_partition_copied_back_is_noticed_and_mended() {
+    let mut options = Options::calm(329);
+    options.trees.interval = Duration::from_secs(1);
+    options.trees.audit_pause = Duration::from_secs(1);
+    let mut story = Story::with(options);
+    let b = story.owner(KEY, 1);
+    let owns = |story: &Story, key: u32| (0..3).any(|place| story.owner(key, place) == b);
+    let keys: Vec<u32> = (0..100).filter(|key| owns(&story, *key)).take(20).collect();
+    let mut old = Vec::new();
+    for &key in &keys {
+        let node = story.owner(key, 0);
+        story.put(node, key, None);
+        story.wait(100);
+        old.push(story.world.stored(b, key).expect("it owns the key"));
+        story.put(node, key, None);
+    }
+    story.wait(5_000);
+    for (&key, old) in keys.iter().zip(&old) {
+        story.world.go_back(b, key, old.clone());
+    }
+    story.wait(15_000);
+    for (&key, old) in keys.iter().zip(&old) {
+        assert_ne!(story.world.stored(b, key).as_ref(), Some(old), "key {key}");
+    }
     story.end();
 }

@@ -145,6 +145,11 @@ impl Moves {
         self.clean
     }
 
+    /// The ring gave this node nothing, and gives it nothing now.
+    pub(super) const fn stay_clean(&mut self) {
+        self.clean = true;
+    }
+
     fn is_complete(&self) -> bool {
         self.done.len() == self.tasks.len()
     }

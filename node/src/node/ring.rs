@@ -477,7 +477,12 @@ impl Node {
         desk.ready_since = None;
         desk.accepted_since = None;
         desk.acceptor = Some(Acceptor::new(decree.epoch.get() + 1));
+        let stays_out = before.member(core.me).is_none() && decree.member(core.me).is_none();
+        let was_clean = desk.moves.is_clean();
         desk.moves = Moves::new(&decree, core.me, None);
+        if stays_out && was_clean {
+            desk.moves.stay_clean();
+        }
         if desk.staged.base() < decree.epoch {
             let staged = std::mem::replace(&mut desk.staged, Staged::new(decree.epoch));
             // Who speaks for a member has no part in what is wanted of the ring.
