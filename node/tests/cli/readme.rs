@@ -3,22 +3,27 @@
 //! Blocks of `console` are run line by line against a cluster: `…` in what is shown stands for
 //! anything, lines that are not shown may be there, and CONTEXT is the one of the last get.
 
-use std::process::{Command, Output};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
-use crate::dev::Dev;
+use crate::dev::{Dev, free_ports};
 
 const README: &str = include_str!("../../../README.md");
 
 /// A command, and the lines that are to be seen.
-type Step<'a> = (&'a str, Vec<&'a str>);
+type Step<'a> = (String, Vec<&'a str>);
 
 fn steps(block: &str) -> Vec<Step<'_>> {
     let mut steps: Vec<Step<'_>> = Vec::new();
     for line in block.lines() {
-        match (line.strip_prefix("$ "), steps.last_mut()) {
-            (Some(command), _) => steps.push((command, Vec::new())),
-            (None, Some((_, shown))) => shown.push(line),
-            (None, None) => panic!("{line:?} is no command"),
+        let more = line.strip_prefix("> ");
+        match (line.strip_prefix("$ "), more, steps.last_mut()) {
+            (Some(command), ..) => steps.push((command.to_owned(), Vec::new())),
+            (None, Some(more), Some((command, _))) => *command += &format!("\n{more}"),
+            (None, None, Some((_, shown))) => shown.push(line),
+            (None, _, None) => panic!("{line:?} is no command"),
         }
     }
     steps
@@ -42,50 +47,106 @@ fn looks_like(text: &str, shown: &str) -> bool {
     open || rest.is_empty()
 }
 
-fn shell(dev: &Dev, line: &str) -> Output {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_quorate"));
+fn shell(dir: &Path, profile: Option<&str>, line: &str) -> Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_quorate"));
     let path = std::env::var("PATH").unwrap();
-    Command::new("bash")
-        .args(["-c", line])
-        .current_dir(&dev.dir)
-        .env(
-            "PATH",
-            format!("{}:{path}", program.parent().unwrap().display()),
-        )
-        .env_remove("QUORATE_PROFILE")
-        .output()
-        .unwrap()
+    let mut command = Command::new("bash");
+    command.args(["-c", line]).current_dir(dir).env(
+        "PATH",
+        format!("{}:{path}", program.parent().unwrap().display()),
+    );
+    match profile {
+        Some(profile) => command.env("QUORATE_PROFILE", profile),
+        None => command.env_remove("QUORATE_PROFILE"),
+    };
+    command.output().unwrap()
 }
 
-#[test]
-fn the_story_in_the_readme_is_true() {
-    let section = README.split("## Five minutes").nth(1).unwrap();
+/// The commands of a chapter, and what they show.
+fn story(chapter: &str) -> Vec<Step<'static>> {
+    let section = README.split(&format!("\n## {chapter}\n")).nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
     let blocks = section.split("```console\n").skip(1);
     let blocks = blocks.map(|block| block.split("```").next().unwrap());
     let steps: Vec<Step<'_>> = blocks.flat_map(steps).collect();
-    assert!(10 < steps.len(), "{steps:?}");
+    assert!(5 < steps.len(), "{steps:?}");
+    steps
+}
 
-    let dev = Dev::start();
-    let mut context = String::new();
-    for (command, shown) in steps {
-        let output = shell(&dev, &command.replace("CONTEXT", &context));
+/// What later commands of a story take from the answers of earlier ones.
+fn take<'a>(said: &'a str, before: &str) -> Option<&'a str> {
+    let line = said.lines().find_map(|line| line.split(before).nth(1))?;
+    line.split_whitespace().next()
+}
+
+/// Does what a story says; `place` makes its ports free ones.
+fn act(dir: &Path, profile: Option<&str>, story: &[Step<'_>], place: impl Fn(&str) -> String) {
+    let (mut context, mut digest) = (String::new(), String::new());
+    let mut profile = profile.map(str::to_owned);
+    for (command, shown) in story {
+        if let Some(path) = command.strip_prefix("export QUORATE_PROFILE=") {
+            profile = Some(path.to_owned());
+            continue;
+        }
+        let command = place(command).replace("CONTEXT", &context);
+        let output = shell(dir, profile.as_deref(), &command.replace("DIGEST", &digest));
         let said = String::from_utf8(output.stdout).unwrap();
         let noted = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command}: {said}{noted}");
+        if command.starts_with("quorate get")
+            && let Some(found) = take(&said, "context ")
+        {
+            found.clone_into(&mut context);
+        }
+        if let Some(found) = take(&said, "ring commit ") {
+            found.clone_into(&mut digest);
+        }
         let mut lines = said.lines();
         for expected in shown {
+            let expected = expected.replace("DIGEST", &digest);
             assert!(
-                lines.any(|line| looks_like(line, expected)),
+                lines.any(|line| looks_like(line, &expected)),
                 "{command} does not show {expected:?}:\n{said}"
             );
         }
-        if command.starts_with("quorate get")
-            && let Some(line) = said.lines().find_map(|line| line.strip_prefix("context "))
-        {
-            line.clone_into(&mut context);
-        }
     }
+}
+
+#[test]
+fn the_story_in_the_readme_is_true() {
+    let dev = Dev::start();
+    act(dev.dir.path(), None, &story("Five minutes"), str::to_owned);
+    act(
+        dev.dir.path(),
+        None,
+        &story("Change the ring"),
+        str::to_owned,
+    );
+}
+
+/// Ends what a story that broke off has left running.
+struct Killer<'a>(&'a Path);
+
+impl Drop for Killer<'_> {
+    fn drop(&mut self) {
+        shell(self.0, None, "kill -9 $(cat n?/pid)");
+    }
+}
+
+#[test]
+fn a_cluster_is_set_up_as_the_readme_says() {
+    let base = std::iter::repeat_with(free_ports).find(|base| base % 10 == 0);
+    let base = base.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let _killer = Killer(dir.path());
+    let place = |command: &str| {
+        let quic = format!("127.0.0.1:{}", base / 10);
+        let http = format!("127.0.0.1:{}", (base + 500) / 10);
+        command
+            .replace("127.0.0.1:750", &quic)
+            .replace("127.0.0.1:850", &http)
+    };
+    act(dir.path(), None, &story("A cluster of your own"), place);
 }
 
 /// The commands for curl, each after the variables that it needs.
@@ -117,7 +178,7 @@ fn the_commands_for_curl_in_the_readme_are_answered_as_it_says() {
     for command in commands {
         let http = format!("127.0.0.1:{}", dev.base + 500);
         let command = command.replace("127.0.0.1:8400", &http);
-        let output = shell(&dev, &command.replace("CONTEXT", &context));
+        let output = shell(dev.dir.path(), None, &command.replace("CONTEXT", &context));
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{command}: {said}");
         let status = said.lines().next().unwrap_or_default();
