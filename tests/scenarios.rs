@@ -16,7 +16,7 @@
 //! | 40, 47 | real processes: `node/tests` |
 //! | 4, 10, 14 to 17 | `hints` |
 //! | 9 | no story: oracle W7 in every run, planted bug `hint_deleted_on_send` |
-//! | 11, 13, 36 to 38 | `rings` |
+//! | 11, 13, 36 to 38 | `ring` |
 //! | 6, 33, 44 | `reaping` |
 //! | 34 | no story: simulated runs in which the ring changes, and what is set aside there |
 //! | 41 | counters are not offered |
@@ -43,8 +43,6 @@ mod membership;
 mod network;
 #[path = "scenarios/reaping.rs"]
 mod reaping;
-#[path = "scenarios/rings.rs"]
-mod rings;
 #[path = "scenarios/sessions.rs"]
 mod sessions;
 #[path = "scenarios/storage.rs"]

@@ -3,14 +3,14 @@
 //! Every oracle stays on. A story names nodes by their place in the key's preference list, since
 //! that is what matters to it: `owner(key, 0)` coordinates, the others hold copies.
 
-use quorate_client::wire::{Condition, ErrorCode, Request, Response, RingAnswer, RingRequest};
+use quorate_client::wire::{Condition, ErrorCode, Response};
 
 use crate::{
     history::{Op, OpIndex, Seen},
     options::Options,
     process::Process,
-    workload::{Call, Heard, versions},
-    world::{OPERATOR_BUDGET, World},
+    workload::{Heard, versions},
+    world::World,
 };
 
 const MS: u64 = 1_000_000;
@@ -196,38 +196,6 @@ impl Story {
         self.hear(serial)
     }
 
-    /// What an operator asks of the ring through a node, and the answer.
-    ///
-    /// # Errors
-    ///
-    /// The code of an error; none if there is no answer.
-    ///
-    /// # Panics
-    ///
-    /// If a promise is broken on the way.
-    pub fn operate(
-        &mut self,
-        node: usize,
-        request: RingRequest,
-    ) -> Result<RingAnswer, Option<ErrorCode>> {
-        let world = &mut self.world;
-        let (client, budget) = (world.options.workload.clients, OPERATOR_BUDGET);
-        let request = Request::RingChange(request);
-        let attempt = world
-            .workload
-            .attempt(client, node, budget, Call::Operate, request);
-        let serial = attempt.serial;
-        world.send_request(attempt);
-        let Heard::Answer(response, _) = self.heard(serial) else {
-            return Err(None);
-        };
-        match *response {
-            Response::RingChange(answer) => Ok(*answer),
-            Response::Error(error) => Err(Some(error.code)),
-            _ => Err(None),
-        }
-    }
-
     /// A node hears at once that an attempt is taken back.
     pub fn take_back(&mut self, node: usize, serial: u64) {
         self.world.take_back(node, serial);
@@ -240,20 +208,17 @@ impl Story {
     ///
     /// If a promise is broken on the way.
     pub fn hear(&mut self, serial: u64) -> Answer {
-        match self.heard(serial) {
-            Heard::Answer(response, seen) => self.answer(&response, seen),
-            Heard::Refused | Heard::Silence => Answer::Silence,
-        }
-    }
-
-    fn heard(&mut self, serial: u64) -> Heard {
         loop {
             self.check();
             let heard = self.world.heard.as_ref().and_then(|kept| kept.get(&serial));
-            if let Some(heard) = heard {
-                return heard.clone();
-            }
-            self.world.step();
+            let Some(heard) = heard else {
+                self.world.step();
+                continue;
+            };
+            return match heard {
+                Heard::Answer(response, seen) => self.answer(response, seen.clone()),
+                Heard::Refused | Heard::Silence => Answer::Silence,
+            };
         }
     }
 

@@ -345,7 +345,6 @@ impl World {
         }
         if let Heard::Answer(response, _) = &heard
             && self.faulty
-            && self.options.ring_interval.is_some()
             && let Some(request) = self.operator.heard(response)
         {
             self.ask_ring(request);
@@ -693,7 +692,7 @@ impl World {
 }
 
 /// How long the operator waits for an answer.
-pub(crate) const OPERATOR_BUDGET: u64 = 3_000_000_000;
+const OPERATOR_BUDGET: u64 = 3_000_000_000;
 const AUDIT_INTERVAL: u64 = 1_000_000_000;
 /// How fast a client notices that nobody listens, or that a connection broke.
 const REFUSAL: u64 = 2_000_000;
