@@ -63,7 +63,7 @@ fn write_on(lan: &Lan, nodes: &[usize], side: &str, before: &BTreeMap<String, St
     hinted
 }
 
-/// W6, W10 and rows 3 to 7 of the failures: both sides take all writes; afterwards every node shows
+/// W6 and W10: both sides take all writes; afterwards every node shows
 /// what either has acknowledged, and nothing that its writers had replaced.
 #[test]
 fn both_sides_of_a_split_take_writes_and_every_node_has_all_of_them_afterwards() {
@@ -121,7 +121,7 @@ fn digest(lan: &Lan, by: usize) -> String {
     digest.to_owned()
 }
 
-/// Rows 36 to 38: the smaller side agrees on nothing and says so, whether it knows yet that it is
+/// W8, row 37 of the failures: the smaller side agrees on nothing and says so, whether it knows yet that it is
 /// the smaller one or not; who had asked there is told that another change was first, as soon as
 /// that is heard of.
 #[test]
