@@ -16,8 +16,8 @@
 //! | 40, 47 | real processes: `node/tests` |
 //! | 4, 10, 14 to 17 | `hints` |
 //! | 9 | no story: oracle W7 in every run, planted bug `hint_deleted_on_send` |
-//! | 29 | arrives with anti-entropy |
-//! | 11, 13, 36 to 38 | arrive with ring changes |
+//! | 29 | `tests/anti_entropy.rs` |
+//! | 11, 13, 36 to 38 | `ring` |
 //! | 6, 33, 44 | `reaping` |
 //! | 34 | no story: simulated runs in which the ring changes, and what is set aside there |
 //! | 41 | counters are not offered |
@@ -44,6 +44,8 @@ mod membership;
 mod network;
 #[path = "scenarios/reaping.rs"]
 mod reaping;
+#[path = "scenarios/ring.rs"]
+mod ring;
 #[path = "scenarios/sessions.rs"]
 mod sessions;
 #[path = "scenarios/storage.rs"]
