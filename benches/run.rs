@@ -5,70 +5,16 @@
     reason = "a cluster that cannot be started fails the test, as it should"
 )]
 
-use std::{
-    net::UdpSocket,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+#[path = "cluster.rs"]
+mod cluster;
 
-/// The cluster's binary: testing the whole workspace builds it beside this one.
-fn quorate() -> PathBuf {
-    let bench = Path::new(env!("CARGO_BIN_EXE_quorate-bench"));
-    let quorate = bench.with_file_name("quorate");
-    assert!(quorate.exists(), "build the workspace first");
-    quorate
-}
+use std::path::Path;
 
-fn run(program: &Path, dir: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(program);
-    let output = command.current_dir(dir).args(args).output();
-    output.expect("the program runs")
-}
-
-/// A cluster in a directory of its own, and the load generator beside it.
-struct Cluster(tempfile::TempDir);
-
-impl Cluster {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = socket.local_addr().unwrap().port().min(64_000);
-        drop(socket);
-        let (base, http) = (port.to_string(), (port + 500).to_string());
-        let dev = format!("dev --detach --base-port {base} --base-http {http}");
-        let started = run(&quorate(), dir.path(), &words(&dev));
-        let text = String::from_utf8_lossy(&started.stderr).into_owned();
-        assert!(started.status.success(), "{text}");
-        Self(dir)
-    }
-
-    fn bench(&self, args: &[&str]) -> Output {
-        let bench = Path::new(env!("CARGO_BIN_EXE_quorate-bench"));
-        run(bench, self.0.path(), args)
-    }
-
-    /// The JSON of a run that found nothing wrong, and what it said meanwhile.
-    fn figures(&self, args: &str, more: &[&str]) -> (serde_json::Value, String) {
-        let output = self.bench(&[&words(args)[..], more, &["--json", "-"]].concat());
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{text}");
-        (serde_json::from_slice(&output.stdout).unwrap(), text)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        run(&quorate(), self.0.path(), &["dev", "stop"]);
-    }
-}
-
-fn words(text: &str) -> Vec<&str> {
-    text.split(' ').collect()
-}
+use cluster::{Cluster, run, words};
 
 #[test]
 fn a_second_of_load_loses_nothing() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::of(3);
     let load = "run --workload a --clients 8 --records 50 --warm-up 1s --duration 1s --verify \
                 --report out.html";
     let (figures, text) = cluster.figures(load, &[]);
@@ -101,7 +47,7 @@ fn a_second_of_load_loses_nothing() {
 
 #[test]
 fn an_open_loop_keeps_its_rate_while_a_node_is_killed_and_new_records_come() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::of(3);
     let load =
         "run --workload d --clients 16 --records 50 --rate 200 --duration 4s --verify --fault";
     let (figures, text) = cluster.figures(load, &["kill n2 @1s, start n2 @2s"]);
@@ -130,7 +76,7 @@ fn an_open_loop_keeps_its_rate_while_a_node_is_killed_and_new_records_come() {
 
 #[test]
 fn two_runs_are_compared() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::of(3);
     for (name, workload) in [("a.json", "get"), ("b.json", "put")] {
         let load = format!("run --workload {workload} --clients 4 --records 20 --duration 1s");
         let output = cluster.bench(&[&words(&load)[..], &["--json", name]].concat());

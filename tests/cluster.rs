@@ -10,12 +10,16 @@ mod dev;
 mod directories;
 #[path = "cluster/handoff.rs"]
 mod handoff;
+#[path = "cluster/lan.rs"]
+mod lan;
 #[path = "cluster/moving.rs"]
 mod moving;
 #[path = "cluster/programs.rs"]
 mod programs;
 #[path = "cluster/restart.rs"]
 mod restart;
+#[path = "cluster/split.rs"]
+mod split;
 
 use std::{
     collections::BTreeMap,

@@ -43,6 +43,8 @@ mod membership;
 mod network;
 #[path = "scenarios/reaping.rs"]
 mod reaping;
+#[path = "scenarios/ring.rs"]
+mod ring;
 #[path = "scenarios/sessions.rs"]
 mod sessions;
 #[path = "scenarios/storage.rs"]

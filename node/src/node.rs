@@ -658,6 +658,7 @@ impl Node {
                     self.healing.peer_up(&mut self.core, update.node);
                     self.hints.peer_up(&mut self.core, update.node);
                     self.greet(update.node);
+                    self.tell(update.node);
                 }
                 self.core.event(Event::Membership(event));
             }

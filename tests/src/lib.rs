@@ -34,6 +34,7 @@ pub mod rng;
 pub mod search;
 pub mod shrink;
 pub mod soak;
+pub mod steer;
 pub mod story;
 pub mod strength;
 pub mod trace;

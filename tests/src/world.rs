@@ -345,6 +345,7 @@ impl World {
         }
         if let Heard::Answer(response, _) = &heard
             && self.faulty
+            && self.options.ring_interval.is_some()
             && let Some(request) = self.operator.heard(response)
         {
             self.ask_ring(request);

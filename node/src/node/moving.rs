@@ -39,6 +39,8 @@ use crate::{
 const BEAT: Duration = Duration::from_millis(200);
 /// How often one random other is told at other times.
 const REST: Duration = Duration::from_secs(1);
+/// All are told for so long that a change is over here, since some of it may be lost.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Transfers that run at the same time.
 const PULLS_MAX: usize = 4;
 /// Records that are handed over at the same time.
@@ -92,6 +94,9 @@ pub(super) struct Moves {
     bytes: u64,
     serving: BTreeMap<Ticket, Serving>,
     clean: bool,
+    /// What was last said of that, with hints for others counted in, and since when if it is news.
+    said_clean: bool,
+    said_since: Option<Instant>,
     sweep: Option<Sweep>,
 }
 
@@ -112,6 +117,7 @@ impl Moves {
         let named = clean.is_some_and(|bytes| bytes[..] == epoch.to_le_bytes());
         // A directory that was another's, or is an old one, may hold what is not its own.
         let strange = stored.is_some_and(|(_, identity)| identity.rebuilding);
+        let clean = !strange && (named || decree.old.is_none());
         Self {
             epoch,
             saved: done.len(),
@@ -120,7 +126,9 @@ impl Moves {
             running: BTreeMap::new(),
             bytes: 0,
             serving: BTreeMap::new(),
-            clean: !strange && (named || decree.old.is_none()),
+            clean,
+            said_clean: clean,
+            said_since: None,
             sweep: None,
         }
     }
@@ -148,6 +156,17 @@ impl Moves {
     /// The ring gave this node nothing, and gives it nothing now.
     pub(super) const fn stay_clean(&mut self) {
         self.clean = true;
+        self.said_clean = true;
+    }
+
+    /// Whether everybody should hear again how far this node is.
+    fn is_news(&mut self, clean: bool, now: Instant) -> bool {
+        if self.said_clean != clean {
+            self.said_clean = clean;
+            self.said_since = Some(now);
+        }
+        let recent = |since: Instant| now < since + FAREWELL;
+        !self.clean || self.said_since.is_some_and(recent)
     }
 
     fn is_complete(&self) -> bool {
@@ -274,8 +293,10 @@ impl Node {
 
     fn beat(&mut self) {
         self.forget_the_lost();
+        let progress = self.progress();
         let core = &mut self.core;
-        let busy = core.decree.phase != Phase::Stable || !self.desk.moves.clean;
+        let news = self.desk.moves.is_news(progress.clean, core.now.mono);
+        let busy = core.decree.phase != Phase::Stable || news;
         self.desk.next_beat = core.now.mono + if busy { BEAT } else { REST };
         let mut peers = core.decree.concerned();
         peers.extend(core.outsiders.keys().copied());
@@ -288,11 +309,16 @@ impl Node {
         peers.extend(self.core.places.unaware());
         peers.sort_unstable();
         peers.dedup();
-        let progress = self.progress();
         for node in peers {
             self.send_ring(node, RpcId(0), RingMessage::Beat(progress));
             self.tell_members(node);
         }
+    }
+
+    /// Somebody is there who may know nothing of how far this node is.
+    pub(super) fn tell(&mut self, node: NodeId) {
+        let progress = self.progress();
+        self.send_ring(node, RpcId(0), RingMessage::Beat(progress));
     }
 
     /// Something has changed that everybody should know at once.
@@ -323,8 +349,9 @@ impl Node {
         if xxh3_64(&bytes) != progress.staged {
             self.send_ring(from, RpcId(0), RingMessage::Staged(bytes.into()));
         }
-        if self.core.knows(from) {
-            self.desk.reports.insert(from, progress);
+        if self.core.knows(from) && self.desk.reports.insert(from, progress).is_none() {
+            // It has adopted this ring after what we said under it.
+            self.tell(from);
         }
         self.carry_on();
     }
