@@ -255,6 +255,12 @@ impl Core {
         self.generations.of(slot_of(token))
     }
 
+    /// The job that puts a record out of the way, where only a person finds it.
+    pub(crate) fn set_aside(&self, record: Bytes) -> Job {
+        let now_ms = self.now.wall_ms;
+        Job::SetAside { record, now_ms }
+    }
+
     /// Tells a node that what it sent was read too long ago.
     pub(crate) fn tell_behind(&mut self, to: NodeId, token: u64) {
         let slot = slot_of(token);

@@ -503,7 +503,8 @@ impl Node {
             self.hand_over();
         }
         if self.reaper.wakes() <= now.mono {
-            self.reaper.timeout(&mut self.core);
+            let unclean = self.unclean_outsider();
+            self.reaper.timeout(&mut self.core, unclean);
         }
         if self.ring_wakes() <= now.mono {
             self.ring_timeout();

@@ -19,7 +19,10 @@ use quorate_ring::{Decree, NodeId, NodeUuid, Partition, Phase, Ring, RingEpoch, 
 use rand::RngExt as _;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Node, ring::StoredRing};
+use super::{
+    Node,
+    ring::{Stored, StoredRing},
+};
 use crate::{
     api::Output,
     coordinator::{
@@ -232,6 +235,7 @@ impl Node {
     pub(super) fn carry_on(&mut self) {
         self.start_pulls();
         self.sweep();
+        self.come_back();
         self.advance();
         self.tend();
     }
@@ -248,16 +252,23 @@ impl Node {
             bytes: moves.bytes,
             disk_bytes: self.core.upkeep.disk_bytes,
             disk_free: self.core.upkeep.disk_free,
-            clean: moves.clean && !self.keeps_hints_outside(),
+            clean: moves.clean && !self.keeps_hints_outside() && !self.is_away_outside(),
             draining: self.draining || self.core.upkeep.drains,
         }
     }
 
     /// Whether this node is in no ring any more and still keeps hints: they go first.
-    fn keeps_hints_outside(&self) -> bool {
+    pub(super) fn keeps_hints_outside(&self) -> bool {
         let core = &self.core;
-        let hints = core.replica.hints();
-        core.decree.member(core.me).is_none() && (!hints.is_complete() || 0 < hints.count())
+        core.decree.member(core.me).is_none() && core.replica.holds_hint_in(&(0..=u64::MAX))
+    }
+
+    /// Whether it is not on disk yet that this node, outside of the ring, holds nothing.
+    fn is_away_outside(&self) -> bool {
+        let coming = |stored: &Stored| matches!(stored, Stored::CameBack);
+        let core = &self.core;
+        core.decree.member(core.me).is_none()
+            && (core.generations.is_away() || self.desk.is_storing(coming))
     }
 
     /// How far each member is, ourselves included, as far as they have said under this epoch.
@@ -275,7 +286,9 @@ impl Node {
         let mut peers = core.decree.concerned();
         peers.extend(core.outsiders.keys().copied());
         peers.retain(|node| *node != core.me);
-        if !busy && !peers.is_empty() {
+        // Nothing is reaped before all know that who is outside holds nothing.
+        let outside = core.decree.member(core.me).is_none();
+        if !busy && !outside && !peers.is_empty() {
             let one = core.rng.random_range(0..peers.len());
             peers = vec![peers.swap_remove(one)];
         }
@@ -319,6 +332,7 @@ impl Node {
             self.send_ring(from, RpcId(0), RingMessage::Staged(bytes.into()));
         }
         if self.core.knows(from) {
+            self.note_outsider(from, progress.clean);
             self.desk.reports.insert(from, progress);
         }
         self.carry_on();
@@ -612,11 +626,10 @@ impl Node {
         }
         let mut pushes = BTreeSet::new();
         let found = stray.len();
-        let outside = self.core.decree.ring.member(self.core.me).is_none();
         for (address, owners, record) in stray {
-            if outside && generations.is_refused(slot_of(address.token)) {
-                self.core
-                    .submit_for(Caller::Nobody, &address, Job::SetAside(record));
+            if self.core.generations.is_refused(slot_of(address.token)) {
+                let job = self.core.set_aside(record);
+                self.core.submit_for(Caller::Nobody, &address, job);
                 continue;
             }
             let key = self.core.op_key();

@@ -4,7 +4,7 @@
 //! one sends. It counts once it is durable, and then every operation that holds something older
 //! reads it again.
 
-use quorate_ring::{Decree, NodeId, Phase};
+use quorate_ring::{Decree, NodeId, Phase, RingEpoch};
 
 use super::{
     Node,
@@ -23,7 +23,7 @@ pub(super) struct Raise {
     slot: u8,
     generation: u64,
     /// Who asked for a fence under which ring; none if it was our own doing.
-    fence: Option<(NodeId, RpcId, quorate_ring::RingEpoch)>,
+    fence: Option<(NodeId, RpcId, RingEpoch)>,
 }
 
 impl Node {
@@ -153,20 +153,53 @@ impl Node {
             Phase::Stable => decree.ring.member(me).is_some(),
             Phase::Moving | Phase::Switched => decree.member(me).is_some(),
         };
-        let leaves = takes_part(&self.core.decree) && !takes_part(after);
+        let before = &self.core.decree;
+        // Who has not heard of the rings in between was out of the first of them, for all it knows.
+        let missed = before.epoch.get() + 1 < after.epoch.get()
+            && after
+                .old
+                .as_ref()
+                .is_some_and(|old| old.member(me).is_none());
+        let leaves = takes_part(before) && (missed || !takes_part(after));
+        let since = RingEpoch::new(before.epoch.get() + 1);
         leaves.then(|| {
-            self.core.generations.leave(after.epoch);
+            self.core.generations.leave(since);
             meta(META_GENERATIONS_KEY, self.core.generations.to_bytes())
         })
     }
 
-    /// The write that goes with the note that everything is handed over: a node outside of the ring
-    /// holds nothing then.
-    pub(super) fn handed_over(&mut self) -> Option<Write> {
-        let outside = self.core.decree.ring.member(self.core.me).is_none();
-        (outside && self.core.generations.is_away()).then(|| {
+    /// A node outside of the ring that has handed over everything, its hints too, holds nothing any
+    /// more, and takes nothing in: it need not be told apart from a new one.
+    pub(super) fn come_back(&mut self) {
+        let outside = self.core.decree.member(self.core.me).is_none();
+        let holds = !self.desk.moves.is_clean() || self.keeps_hints_outside();
+        if outside && self.core.generations.is_away() && !holds {
             self.core.generations.come_back();
-            meta(META_GENERATIONS_KEY, self.core.generations.to_bytes())
-        })
+            let write = meta(META_GENERATIONS_KEY, self.core.generations.to_bytes());
+            self.store_ring(vec![write], Stored::CameBack);
+        }
+    }
+
+    /// A node that has no place in the ring, and may hold something that it has to hand over.
+    pub(super) fn unclean_outsider(&self) -> Option<NodeId> {
+        let mut outside = self.core.outsiders.keys().copied();
+        outside.find(|node| !self.desk.empty_outside.contains(node))
+    }
+
+    /// Somebody outside of the ring says whether it holds anything. What it says stays true: it
+    /// takes nothing in before it has a place again.
+    pub(super) fn note_outsider(&mut self, node: NodeId, clean: bool) {
+        if self.core.decree.member(node).is_some() {
+            return;
+        }
+        if clean {
+            let core = &self.core;
+            let empty = &mut self.desk.empty_outside;
+            empty.retain(|node| core.outsiders.contains_key(node));
+            empty.insert(node);
+            self.desk.full_outside.remove(&node);
+        } else {
+            self.desk.empty_outside.remove(&node);
+        }
     }
 }

@@ -103,6 +103,7 @@ pub(super) enum Stored {
     Identity(Identity),
     Register(u64, NodeId, Box<Message>),
     Raised(Raise),
+    CameBack,
     Progress,
 }
 
@@ -126,6 +127,10 @@ pub(super) struct Desk {
     writes: BTreeMap<Ticket, Stored>,
     pub(super) adopting: Option<Arc<Decree>>,
     pub(super) reports: BTreeMap<NodeId, Progress>,
+    /// Nodes outside of the ring that have said that they hold nothing.
+    pub(super) empty_outside: BTreeSet<NodeId>,
+    /// Nodes that have left the ring since this one was started, and have not said so yet.
+    pub(super) full_outside: BTreeSet<NodeId>,
     stash: VecDeque<(NodeId, Message)>,
     /// Writes of peers that were under way when a decree was adopted: their acks do not count.
     fenced: BTreeSet<(NodeId, RpcId)>,
@@ -165,6 +170,8 @@ impl Desk {
             writes: BTreeMap::new(),
             adopting: None,
             reports: BTreeMap::new(),
+            empty_outside: BTreeSet::new(),
+            full_outside: BTreeSet::new(),
             stash: VecDeque::new(),
             fenced: BTreeSet::new(),
             refused: Vec::new(),
@@ -172,6 +179,11 @@ impl Desk {
             next_beat: now,
             ready_since: None,
         }
+    }
+
+    /// Whether a write of that kind is on its way to the disk.
+    pub(super) fn is_storing(&self, kind: impl Fn(&Stored) -> bool) -> bool {
+        self.writes.values().any(kind)
     }
 
     /// (messages that wait for a ring, their maximum).
@@ -293,7 +305,16 @@ impl Node {
             self.postpone(from, message);
             return false;
         }
+        // Who is in no ring stands in for nobody: it has said, or will say, that it holds nothing.
+        let stands_in = matches!(
+            message,
+            Message::Hint {
+                body: HintMessage::Keep { .. },
+                ..
+            }
+        );
         let good = match token {
+            _ if stands_in && decree.member(self.core.me).is_none() => false,
             Some(token) => decree.admits(epoch, Token::new(token)),
             None => decree.epoch == epoch,
         };
@@ -411,9 +432,7 @@ impl Node {
 
     pub(super) fn store_clean(&mut self) {
         let bytes = Bytes::copy_from_slice(&self.core.decree.epoch.get().to_le_bytes());
-        let mut writes = vec![meta(META_CLEAN_KEY, bytes)];
-        writes.extend(self.handed_over());
-        self.store_ring(writes, Stored::Progress);
+        self.store_ring(vec![meta(META_CLEAN_KEY, bytes)], Stored::Progress);
     }
 
     /// False if the write was not one of ours.
@@ -435,6 +454,7 @@ impl Node {
             Stored::Identity(identity) => self.identity_stored(identity),
             Stored::Register(version, to, answer) => self.register_stored(version, to, *answer),
             Stored::Raised(raise) => self.raised(raise),
+            Stored::CameBack => self.desk.next_beat = self.core.now.mono,
             Stored::Progress => {}
         }
         true
@@ -452,6 +472,7 @@ impl Node {
             | Stored::Staged(_)
             | Stored::Register(..)
             | Stored::Raised(_)
+            | Stored::CameBack
             | Stored::Progress => {}
         }
         true
@@ -474,6 +495,10 @@ impl Node {
         let desk = &mut self.desk;
         desk.fenced.extend(core.replica.peers_waiting());
         desk.reports.clear();
+        let gone = |node: &NodeId| decree.member(*node).is_none();
+        desk.empty_outside.retain(gone);
+        desk.full_outside.extend(before.concerned());
+        desk.full_outside.retain(gone);
         desk.ready_since = None;
         desk.accepted_since = None;
         desk.acceptor = Some(Acceptor::new(decree.epoch.get() + 1));
