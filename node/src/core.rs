@@ -37,6 +37,8 @@ use crate::{
     store::format::{self, Record},
 };
 
+/// The limit that stands against all work on records while they are set aside.
+pub(crate) const SETTING_ASIDE: &str = "setting_aside";
 /// So far along the ring somebody is looked for who stands in.
 const FALLBACKS_MAX: usize = 16;
 
@@ -151,6 +153,10 @@ pub(crate) struct Core {
     pub(crate) now: Moment,
     pub(crate) started: Instant,
     pub(crate) voice: Voice,
+    /// Everything that is held is being set aside: nothing is read or taken in.
+    pub(crate) sets_aside: bool,
+    /// Operations that are told that something is stored here as soon as that counts.
+    pub(crate) unvouched: Vec<(OpKey, Done)>,
     /// True once the peers that could be reached have compared catalogues with us.
     pub(crate) peers_asked: bool,
     pub(crate) outputs: VecDeque<Output>,
@@ -217,6 +223,9 @@ impl Core {
 
     pub(crate) fn submit_for(&mut self, caller: Caller, address: &Address, job: Job) {
         let now = self.now;
+        if self.sets_aside {
+            return self.replica.refuse(caller, address.clone(), SETTING_ASIDE);
+        }
         // Buckets' ids are never used again: what comes late brings nothing back.
         let brings = matches!(job, Job::Apply(_) | Job::Coordinate(_));
         if brings && self.catalogue.is_dropped(address.bucket) {
@@ -248,6 +257,13 @@ impl Core {
             hybrid.observe(stamp);
         }
         replica.submit(limits, tickets, address.clone(), caller, job);
+    }
+
+    /// Whether what is stored here may count as stored for others. An old directory that nobody has
+    /// taken note of yet may turn out to be refused, and what it holds is set aside then.
+    pub(crate) fn vouches(&self) -> bool {
+        let opened_before = self.replica.identity().boot != 1;
+        !self.sets_aside && (self.voice != Voice::Unheard || !opened_before)
     }
 
     /// The write generation of what is read or minted now.

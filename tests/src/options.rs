@@ -340,9 +340,6 @@ impl Options {
             };
             if self.extras != Extras::NONE {
                 self.workload.w_min = 2;
-                // An old directory brings back what was reaped since: see the README's gaps.
-                self.limits.tombstone_age = Limits::default().tombstone_age;
-                self.limits.closed_epochs_min = usize::MAX;
             }
         }
         self

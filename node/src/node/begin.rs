@@ -47,6 +47,8 @@ impl Node {
             now,
             started: now.mono,
             voice: Voice::Unheard,
+            sets_aside: false,
+            unvouched: Vec::new(),
             peers_asked: false,
             outputs: VecDeque::new(),
             loopback: VecDeque::new(),

@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Node,
+    reap::takes_part,
     ring::{Stored, StoredRing},
 };
 use crate::{
@@ -144,6 +145,14 @@ impl Moves {
         out.freeze()
     }
 
+    /// Nothing is read from the store any more for anybody, and nothing that was taken in counts.
+    pub(super) fn stop_transfers(&mut self) {
+        self.serving.clear();
+        self.running.clear();
+        self.sweep = None;
+        self.begin_anew();
+    }
+
     pub(super) const fn is_clean(&self) -> bool {
         self.clean
     }
@@ -218,12 +227,13 @@ impl Node {
         let sweep = sweep.filter(|sweep| sweep.ticket.is_none() && sweep.pushes.is_empty());
         let wakes = sweep.map(|sweep| sweep.again);
         let wakes = wakes.into_iter().chain(self.voting_wakes());
-        let wakes = wakes.chain([self.standing.wakes()]);
+        let wakes = wakes.chain([self.standing.wakes(), self.asides.wakes()]);
         wakes.fold(self.desk.next_beat, Instant::min)
     }
 
     pub(super) fn ring_timeout(&mut self) {
         self.voting_timeout();
+        self.aside_timeout();
         self.standing_timeout();
         if self.desk.next_beat <= self.core.now.mono {
             self.beat();
@@ -233,6 +243,10 @@ impl Node {
 
     /// Everything that may be due now.
     pub(super) fn carry_on(&mut self) {
+        self.leave_behind();
+        if self.core.sets_aside {
+            return;
+        }
         self.start_pulls();
         self.sweep();
         self.come_back();
@@ -260,14 +274,14 @@ impl Node {
     /// Whether this node is in no ring any more and still keeps hints: they go first.
     pub(super) fn keeps_hints_outside(&self) -> bool {
         let core = &self.core;
-        core.decree.member(core.me).is_none() && core.replica.holds_hint_in(&(0..=u64::MAX))
+        !takes_part(&core.decree, core.me) && core.replica.holds_hint_in(&(0..=u64::MAX))
     }
 
     /// Whether it is not on disk yet that this node, outside of the ring, holds nothing.
     fn is_away_outside(&self) -> bool {
         let coming = |stored: &Stored| matches!(stored, Stored::CameBack);
         let core = &self.core;
-        core.decree.member(core.me).is_none()
+        !takes_part(&core.decree, core.me)
             && (core.generations.is_away() || self.desk.is_storing(coming))
     }
 
@@ -287,7 +301,7 @@ impl Node {
         peers.extend(core.outsiders.keys().copied());
         peers.retain(|node| *node != core.me);
         // Nothing is reaped before all know that who is outside holds nothing.
-        let outside = core.decree.member(core.me).is_none();
+        let outside = !takes_part(&core.decree, core.me);
         if !busy && !outside && !peers.is_empty() {
             let one = core.rng.random_range(0..peers.len());
             peers = vec![peers.swap_remove(one)];
@@ -482,6 +496,9 @@ impl Node {
         page: Result<Vec<(Bytes, Bytes)>, Unreadable>,
         more: bool,
     ) -> Option<Result<Vec<(Bytes, Bytes)>, Unreadable>> {
+        let Some(page) = self.aside_scanned(ticket, page, more) else {
+            return None;
+        };
         if let Some(serving) = self.desk.moves.serving.remove(&ticket) {
             self.send_page(serving, page, more);
             return None;

@@ -76,12 +76,16 @@ impl Node {
 
     /// Another node takes in nothing as old as what we send. While this node knows the ring under
     /// which that was agreed on, and has not been out of it, it may go on under that generation:
-    /// nothing is reaped without it. So may one that has lost its directory: it said yes to that in
-    /// its earlier life, nothing is reaped until it has been rebuilt, and what it holds was sent to
-    /// it since.
+    /// nothing is reaped without it. So may one that has lost its directory, or had to set aside what
+    /// was in it: it said yes to that in its earlier life, nothing is reaped until it has been
+    /// rebuilt, and what it holds was sent to it since.
     fn catch_up(&mut self, slot: u8, generation: u64) {
         let core = &mut self.core;
         let known = generation >> 32 <= core.decree.epoch.get();
+        // Nor may a directory that could still turn out to be an old one.
+        if !self.standing.is_accepted() || core.sets_aside {
+            return;
+        }
         let concerned = core.generations.concerns(generation);
         if known && !concerned {
             core.generations.refuse(slot);
@@ -135,7 +139,7 @@ impl Node {
     }
 
     /// Tells every operation that what it read of a slot is read again.
-    fn refresh(&mut self, slot: u8) {
+    pub(super) fn refresh(&mut self, slot: u8) {
         let keys: Vec<OpKey> = self.running.keys().copied().collect();
         for key in keys {
             if let Some(running) = self.running.get_mut(&key) {
@@ -149,18 +153,15 @@ impl Node {
     /// takes no part in what the members agree on.
     pub(super) fn leaving(&mut self, after: &Decree) -> Option<Write> {
         let me = self.core.me;
-        let takes_part = |decree: &Decree| match decree.phase {
-            Phase::Stable => decree.ring.member(me).is_some(),
-            Phase::Moving | Phase::Switched => decree.member(me).is_some(),
-        };
         let before = &self.core.decree;
         // Who has not heard of the rings in between was out of the first of them, for all it knows.
-        let missed = before.epoch.get() + 1 < after.epoch.get()
+        let missed = after.phase == Phase::Moving
+            && before.epoch.get() + 1 < after.epoch.get()
             && after
                 .old
                 .as_ref()
                 .is_some_and(|old| old.member(me).is_none());
-        let leaves = takes_part(before) && (missed || !takes_part(after));
+        let leaves = takes_part(before, me) && (missed || !takes_part(after, me));
         let since = RingEpoch::new(before.epoch.get() + 1);
         leaves.then(|| {
             self.core.generations.leave(since);
@@ -171,7 +172,7 @@ impl Node {
     /// A node outside of the ring that has handed over everything, its hints too, holds nothing any
     /// more, and takes nothing in: it need not be told apart from a new one.
     pub(super) fn come_back(&mut self) {
-        let outside = self.core.decree.member(self.core.me).is_none();
+        let outside = !takes_part(&self.core.decree, self.core.me);
         let holds = !self.desk.moves.is_clean() || self.keeps_hints_outside();
         if outside && self.core.generations.is_away() && !holds {
             self.core.generations.come_back();
@@ -182,24 +183,36 @@ impl Node {
 
     /// A node that has no place in the ring, and may hold something that it has to hand over.
     pub(super) fn unclean_outsider(&self) -> Option<NodeId> {
-        let mut outside = self.core.outsiders.keys().copied();
-        outside.find(|node| !self.desk.empty_outside.contains(node))
+        let decree = &self.core.decree;
+        let outside = self.core.outsiders.keys().copied();
+        let mut outside = outside.chain(decree.concerned());
+        let unclean =
+            |node: &NodeId| !takes_part(decree, *node) && !self.desk.empty_outside.contains(node);
+        outside.find(unclean)
     }
 
     /// Somebody outside of the ring says whether it holds anything. What it says stays true: it
     /// takes nothing in before it has a place again.
     pub(super) fn note_outsider(&mut self, node: NodeId, clean: bool) {
-        if self.core.decree.member(node).is_some() {
+        if takes_part(&self.core.decree, node) {
             return;
         }
         if clean {
             let core = &self.core;
             let empty = &mut self.desk.empty_outside;
-            empty.retain(|node| core.outsiders.contains_key(node));
+            empty.retain(|node| core.knows(*node));
             empty.insert(node);
             self.desk.full_outside.remove(&node);
         } else {
             self.desk.empty_outside.remove(&node);
         }
+    }
+}
+
+/// Whether a node takes part in what the members agree on.
+pub(super) fn takes_part(decree: &Decree, node: NodeId) -> bool {
+    match decree.phase {
+        Phase::Stable => decree.ring.member(node).is_some(),
+        Phase::Moving | Phase::Switched => decree.member(node).is_some(),
     }
 }

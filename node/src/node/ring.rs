@@ -16,7 +16,12 @@ use bytes::Bytes;
 use quorate_gossip::Instant;
 use quorate_ring::{BadRing, Decree, NodeId, Phase, Ring, RingEpoch, Staged, Token};
 
-use super::{Node, moving::Moves, reap::Raise, voting::Proposing};
+use super::{
+    Node,
+    moving::Moves,
+    reap::{Raise, takes_part},
+    voting::Proposing,
+};
 use crate::{
     agreement::{Acceptor, Ballot, Vote},
     api::Output,
@@ -30,7 +35,10 @@ use crate::{
     message::{Class, Message, RpcId},
     replica::{Address, OpKey},
     ring_message::{Progress, RingMessage},
-    store::{Command, Table, Ticket, Write},
+    store::{
+        Command, Table, Ticket, Write,
+        aside::{self, META_ASIDE_KEY, Why},
+    },
 };
 
 /// Where the decree in force is kept in [`Table::Meta`].
@@ -51,6 +59,7 @@ pub struct StoredRing {
     pub(super) pulled: Option<Bytes>,
     pub(super) clean: Option<Bytes>,
     generations: Generations,
+    aside: Option<Why>,
 }
 
 impl StoredRing {
@@ -66,7 +75,11 @@ impl StoredRing {
         let staged = get(META_STAGED_KEY)?;
         let generations = get(META_GENERATIONS_KEY)?;
         let generations = generations.map(|bytes| Generations::from_bytes(&bytes));
+        // Whatever it says: that it is there means that not all has been set aside.
+        let aside = get(META_ASIDE_KEY)?;
+        let why = |bytes| aside::unwrap(&bytes).map_or(Why::Lossy, |(why, _)| why);
         Ok(Self {
+            aside: aside.map(why),
             decree: decree.map(|bytes| Decree::from_bytes(&bytes)).transpose()?,
             staged: staged.map(|bytes| Staged::from_bytes(&bytes)).transpose()?,
             acceptor: get(META_ACCEPTOR_KEY)?,
@@ -79,6 +92,11 @@ impl StoredRing {
     /// How old what is merged may be.
     pub(super) fn generations(&self) -> Generations {
         self.generations.clone()
+    }
+
+    /// Why everything that is held is being set aside, if it is.
+    pub(super) const fn aside(&self) -> Option<Why> {
+        self.aside
     }
 
     /// The decree in force; that of the founding ring if there has been no other.
@@ -104,6 +122,8 @@ pub(super) enum Stored {
     Register(u64, NodeId, Box<Message>),
     Raised(Raise),
     CameBack,
+    /// Another part of what is held has been set aside, or all, or it is written down that it will.
+    Aside,
     Progress,
 }
 
@@ -314,7 +334,7 @@ impl Node {
             }
         );
         let good = match token {
-            _ if stands_in && decree.member(self.core.me).is_none() => false,
+            _ if stands_in && !takes_part(decree, self.core.me) => false,
             Some(token) => decree.admits(epoch, Token::new(token)),
             None => decree.epoch == epoch,
         };
@@ -455,6 +475,7 @@ impl Node {
             Stored::Register(version, to, answer) => self.register_stored(version, to, *answer),
             Stored::Raised(raise) => self.raised(raise),
             Stored::CameBack => self.desk.next_beat = self.core.now.mono,
+            Stored::Aside => self.aside_written(),
             Stored::Progress => {}
         }
         true
@@ -468,6 +489,7 @@ impl Node {
         match stored {
             Stored::Decree(_) => self.desk.adopting = None,
             Stored::Identity(identity) => self.identity_not_stored(identity),
+            Stored::Aside => self.aside_not_written(),
             Stored::Vote(..)
             | Stored::Staged(_)
             | Stored::Register(..)
@@ -495,7 +517,7 @@ impl Node {
         let desk = &mut self.desk;
         desk.fenced.extend(core.replica.peers_waiting());
         desk.reports.clear();
-        let gone = |node: &NodeId| decree.member(*node).is_none();
+        let gone = |node: &NodeId| !takes_part(&decree, *node);
         desk.empty_outside.retain(gone);
         desk.full_outside.extend(before.concerned());
         desk.full_outside.retain(gone);

@@ -9,12 +9,15 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::format;
+use super::{Table, Write, format};
 
 /// Keys of records that were set aside begin so, in [`Table::Meta`](super::Table::Meta).
 pub const ASIDE_PREFIX: &[u8] = b"aside/";
 /// The first key behind all of them.
 pub const ASIDE_END: &[u8] = b"aside0";
+
+/// Where it is kept that everything held is being set aside, and why.
+pub const META_ASIDE_KEY: &[u8] = b"aside-run";
 
 const FORMAT: u8 = 1;
 /// What follows the key of the object: whose hint it was, and since when.
@@ -98,7 +101,26 @@ impl Aside {
     }
 }
 
-/// What is stored under that key.
+/// The write after which everything that is held is to be set aside, until it is through.
+#[must_use]
+pub fn begin(why: Why) -> Write {
+    Write::Put {
+        table: Table::Meta,
+        key: Bytes::from_static(META_ASIDE_KEY),
+        value: wrap(why, b""),
+    }
+}
+
+/// The write that says that it is through.
+#[must_use]
+pub const fn end() -> Write {
+    Write::Delete {
+        table: Table::Meta,
+        key: Bytes::from_static(META_ASIDE_KEY),
+    }
+}
+
+/// What is stored under the key of a record, or that of a [`begin`]ning.
 #[must_use]
 pub fn wrap(why: Why, record: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(2 + record.len());
