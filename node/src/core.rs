@@ -110,6 +110,10 @@ pub(crate) struct Upkeep {
     pub(crate) recovering: usize,
     /// When the last pass of the scrub ended.
     pub(crate) scrubbed: Option<Instant>,
+    /// Records that are set aside, and their bytes, as of the last count.
+    pub(crate) aside: (u64, u64),
+    /// They have to be counted again.
+    pub(crate) aside_changed: bool,
     pub(crate) disk_bytes: u64,
     /// Bytes free where the store lies; zero if nobody has said.
     pub(crate) disk_free: u64,
@@ -272,7 +276,8 @@ impl Core {
     }
 
     /// The job that puts a record out of the way, where only a person finds it.
-    pub(crate) fn set_aside(&self, record: Bytes) -> Job {
+    pub(crate) fn set_aside(&mut self, record: Bytes) -> Job {
+        self.upkeep.aside_changed = true;
         let now_ms = self.now.wall_ms;
         Job::SetAside { record, now_ms }
     }

@@ -19,6 +19,7 @@ mod reap;
 mod rebuilding;
 mod recovery;
 mod ring;
+mod salvage;
 mod staging;
 mod standing;
 mod view;
@@ -42,7 +43,7 @@ use quorate_ring::{NodeId, Ring};
 
 use self::{
     aside::Asides, catalogue::CatalogueWaiter, hints::Inquiries, rebuilding::Rebuild, ring::Desk,
-    standing::Standing,
+    salvage::Salvage, standing::Standing,
 };
 use crate::{
     api::{Moment, Output, RequestId},
@@ -119,6 +120,7 @@ pub struct Node {
     standing: Standing,
     rebuild: Rebuild,
     asides: Asides,
+    salvage: Salvage,
     /// The ring with which the cluster began.
     founding: Arc<Ring>,
     next_compare: Instant,
@@ -153,6 +155,7 @@ impl Node {
             standing: Standing::new(identity, Register::default(), now.mono),
             rebuild: Rebuild::default(),
             asides: Asides::new(now.mono),
+            salvage: Salvage::default(),
             founding,
             running: BTreeMap::new(),
             timers: BTreeSet::new(),

@@ -165,6 +165,7 @@ impl Node {
     }
 
     pub(super) fn aside_timeout(&mut self) {
+        self.count_aside();
         if self.asides.next <= self.core.now.mono {
             self.asides.next = self.core.now.mono + NEVER;
             self.read_aside();
@@ -337,6 +338,7 @@ impl Node {
             why: why.as_str(),
         });
         self.core.sets_aside = false;
+        self.core.upkeep.aside_changed = true;
         self.core.replica.forget_all(&self.core.limits);
         self.core.lapsed = Queue::default();
         self.healing = Box::new(AntiEntropy::new(&self.core));

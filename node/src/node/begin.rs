@@ -57,7 +57,10 @@ impl Node {
             repair_rpcs: BTreeMap::new(),
             requests: 0,
             request_bytes: 0,
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep {
+                aside_changed: true,
+                ..Upkeep::default()
+            },
             disk_low: false,
             tickets: 0,
             hybrid: Hybrid::new(),

@@ -227,6 +227,7 @@ impl Node {
         let sweep = sweep.filter(|sweep| sweep.ticket.is_none() && sweep.pushes.is_empty());
         let wakes = sweep.map(|sweep| sweep.again);
         let wakes = wakes.into_iter().chain(self.voting_wakes());
+        let wakes = wakes.chain(self.salvage_wakes());
         let wakes = wakes.chain([self.standing.wakes(), self.asides.wakes()]);
         wakes.fold(self.desk.next_beat, Instant::min)
     }
@@ -496,9 +497,8 @@ impl Node {
         page: Result<Vec<(Bytes, Bytes)>, Unreadable>,
         more: bool,
     ) -> Option<Result<Vec<(Bytes, Bytes)>, Unreadable>> {
-        let Some(page) = self.aside_scanned(ticket, page, more) else {
-            return None;
-        };
+        let page = self.aside_scanned(ticket, page, more)?;
+        let page = self.salvage_scanned(ticket, page, more)?;
         if let Some(serving) = self.desk.moves.serving.remove(&ticket) {
             self.send_page(serving, page, more);
             return None;

@@ -124,6 +124,8 @@ pub(super) enum Stored {
     CameBack,
     /// Another part of what is held has been set aside, or all, or it is written down that it will.
     Aside,
+    /// So many records that were set aside are dropped, as somebody wanted.
+    Discarded(NodeId, RpcId, u64),
     Progress,
 }
 
@@ -476,6 +478,7 @@ impl Node {
             Stored::Raised(raise) => self.raised(raise),
             Stored::CameBack => self.desk.next_beat = self.core.now.mono,
             Stored::Aside => self.aside_written(),
+            Stored::Discarded(to, id, count) => self.discarded(to, id, count),
             Stored::Progress => {}
         }
         true
@@ -495,6 +498,7 @@ impl Node {
             | Stored::Register(..)
             | Stored::Raised(_)
             | Stored::CameBack
+            | Stored::Discarded(..)
             | Stored::Progress => {}
         }
         true
