@@ -19,7 +19,8 @@
 //! | 29 | arrives with anti-entropy |
 //! | 11, 13, 36 to 38 | arrive with ring changes |
 //! | 6, 33, 44 | `reaping` |
-//! | 34 | no story: simulated runs in which the ring changes, and what is set aside there |
+//! | 7, 34, 48 once more | `quarantine` |
+//! | 34 of a node that left | no story: simulated runs in which the ring changes, with hints |
 //! | 41 | counters are not offered |
 //!
 //! A disk that acknowledges a write and keeps the old version (the other half of row 27) is not
@@ -42,6 +43,8 @@ mod identity;
 mod membership;
 #[path = "scenarios/network.rs"]
 mod network;
+#[path = "scenarios/quarantine.rs"]
+mod quarantine;
 #[path = "scenarios/reaping.rs"]
 mod reaping;
 #[path = "scenarios/sessions.rs"]
