@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Response};
 use quorate_gossip::{Gossip, Instant, State};
-use quorate_ring::{Decree, Member, NodeId, Ring, Token};
+use quorate_ring::{Decree, Member, NodeId, NodeUuid, Ring, Token};
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
@@ -263,11 +263,19 @@ impl Core {
         replica.submit(limits, tickets, address.clone(), caller, job);
     }
 
-    /// Whether what is stored here may count as stored for others. An old directory that nobody has
-    /// taken note of yet may turn out to be refused, and what it holds is set aside then.
+    /// Whether what is stored here may count as stored for others. A directory that nobody has taken
+    /// note of may turn out to be an old one; and what one takes in that is not the node's any more,
+    /// before that is agreed on, is set aside.
     pub(crate) fn vouches(&self) -> bool {
-        let opened_before = self.replica.identity().boot != 1;
-        !self.sets_aside && (self.voice != Voice::Unheard || !opened_before)
+        let known = match self.voice {
+            Voice::Full | Voice::Alone => true,
+            Voice::Unheard => false,
+            Voice::Rebuilding => {
+                let named = self.decree.directory(self.me);
+                named.is_none_or(|named| named == NodeUuid::NONE)
+            }
+        };
+        known && !self.sets_aside
     }
 
     /// The write generation of what is read or minted now.

@@ -11,10 +11,10 @@ use super::{
     ring::{Stored, meta},
 };
 use crate::{
-    healing::reap::{META_GENERATIONS_KEY, ReapMessage, Standing, send, standing},
+    healing::reap::{Generations, META_GENERATIONS_KEY, ReapMessage, Standing, send, standing},
     message::RpcId,
     replica::OpKey,
-    store::Write,
+    store::{Write, aside::Why},
 };
 
 /// Who waits for a generation to be durable here.
@@ -169,6 +169,39 @@ impl Node {
         })
     }
 
+    /// The writes that go with a decree after which what some member held counts for nothing. It does
+    /// not know any more what it has agreed to take in no longer, nor does any process that it had
+    /// before: so everybody takes in nothing that was read under an earlier ring. What the member
+    /// itself has taken in since is set aside.
+    pub(super) fn given_up(&mut self, after: &Decree) -> Vec<Write> {
+        let mut writes = Vec::new();
+        if gives_up(&self.core.decree, after, None) {
+            let first = Generations::first_of(after.epoch);
+            let record = self.core.generations.plan_all(first);
+            writes.push(meta(META_GENERATIONS_KEY, record));
+        }
+        if gives_up(&self.core.decree, after, Some(self.core.me)) {
+            writes.extend(self.begin_setting_aside(Why::Early));
+        }
+        writes
+    }
+
+    /// Those writes are on disk.
+    pub(super) fn gave_up(&mut self, before: &Decree, after: &Decree) {
+        if gives_up(before, after, None) {
+            let first = Generations::first_of(after.epoch);
+            for slot in 0..=u8::MAX {
+                if self.core.generations.raise(slot, first) {
+                    self.core.forget_repairs(slot);
+                    self.refresh(slot);
+                }
+            }
+        }
+        if gives_up(before, after, Some(self.core.me)) {
+            self.asides.is_written();
+        }
+    }
+
     /// A node outside of the ring that has handed over everything, its hints too, holds nothing any
     /// more, and takes nothing in: it need not be told apart from a new one.
     pub(super) fn come_back(&mut self) {
@@ -215,4 +248,13 @@ pub(super) fn takes_part(decree: &Decree, node: NodeId) -> bool {
         Phase::Stable => decree.ring.member(node).is_some(),
         Phase::Moving | Phase::Switched => decree.member(node).is_some(),
     }
+}
+
+/// Whether what `node`, or any if none is given, held counts for nothing from a decree on.
+fn gives_up(before: &Decree, after: &Decree, node: Option<NodeId>) -> bool {
+    let mut voters = after.voters.iter().map(|voter| voter.node);
+    voters.any(|voter| {
+        let meant = node.is_none_or(|node| node == voter);
+        meant && after.suspends(voter) && !before.suspends(voter)
+    })
 }

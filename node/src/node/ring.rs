@@ -422,6 +422,7 @@ impl Node {
             meta(META_DECREE_KEY, decree.to_bytes().into()),
         ];
         writes.extend(self.leaving(&decree));
+        writes.extend(self.given_up(&decree));
         self.store_ring(writes, Stored::Decree(decree));
     }
 
@@ -537,6 +538,7 @@ impl Node {
             }
         }
         desk.next_beat = core.now.mono;
+        self.gave_up(&before, &decree);
         self.rebuild_anew(&before);
         if self.is_to_rebuild() {
             self.desk.moves.begin_anew();

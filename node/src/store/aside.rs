@@ -33,11 +33,13 @@ pub enum Why {
     Old = 2,
     /// The data directory had lost part of what was acknowledged.
     Lossy = 3,
+    /// It was taken in before it was agreed that the data directory is not the one of before.
+    Early = 4,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Away, Self::Old, Self::Lossy];
+    pub const ALL: [Self; 4] = [Self::Away, Self::Old, Self::Lossy, Self::Early];
 
     /// The reverse of `as u8`.
     #[must_use]
@@ -52,6 +54,7 @@ impl Why {
             Self::Away => "was out of the ring",
             Self::Old => "directory restored or copied",
             Self::Lossy => "directory cut short",
+            Self::Early => "taken in too early",
         }
     }
 }
