@@ -18,7 +18,8 @@
 //! | 9 | no story: oracle W7 in every run, planted bug `hint_deleted_on_send` |
 //! | 11, 13, 36 to 38 | `ring` |
 //! | 6, 33, 44 | `reaping` |
-//! | 34 | no story: simulated runs in which the ring changes, and what is set aside there |
+//! | 7, 34, 48 once more | `quarantine` |
+//! | 34 of a node that left | no story: simulated runs in which the ring changes, with hints |
 //! | 41 | counters are not offered |
 //!
 //! A disk that acknowledges a write and keeps the old version (the other half of row 27) is not
@@ -41,6 +42,8 @@ mod identity;
 mod membership;
 #[path = "scenarios/network.rs"]
 mod network;
+#[path = "scenarios/quarantine.rs"]
+mod quarantine;
 #[path = "scenarios/reaping.rs"]
 mod reaping;
 #[path = "scenarios/ring.rs"]

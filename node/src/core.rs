@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, Response};
 use quorate_gossip::{Gossip, Instant, State};
-use quorate_ring::{Decree, Member, NodeId, Ring, Token};
+use quorate_ring::{Decree, Member, NodeId, NodeUuid, Ring, Token};
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
@@ -37,6 +37,8 @@ use crate::{
     store::format::{self, Record},
 };
 
+/// The limit that stands against all work on records while they are set aside.
+pub(crate) const SETTING_ASIDE: &str = "setting_aside";
 /// So far along the ring somebody is looked for who stands in.
 const FALLBACKS_MAX: usize = 16;
 
@@ -108,6 +110,10 @@ pub(crate) struct Upkeep {
     pub(crate) recovering: usize,
     /// When the last pass of the scrub ended.
     pub(crate) scrubbed: Option<Instant>,
+    /// Records that are set aside, and their bytes, as of the last count.
+    pub(crate) aside: (u64, u64),
+    /// They have to be counted again.
+    pub(crate) aside_changed: bool,
     pub(crate) disk_bytes: u64,
     /// Bytes free where the store lies; zero if nobody has said.
     pub(crate) disk_free: u64,
@@ -151,6 +157,10 @@ pub(crate) struct Core {
     pub(crate) now: Moment,
     pub(crate) started: Instant,
     pub(crate) voice: Voice,
+    /// Everything that is held is being set aside: nothing is read or taken in.
+    pub(crate) sets_aside: bool,
+    /// Operations that are told that something is stored here as soon as that counts.
+    pub(crate) unvouched: Vec<(OpKey, Done)>,
     /// True once the peers that could be reached have compared catalogues with us.
     pub(crate) peers_asked: bool,
     pub(crate) outputs: VecDeque<Output>,
@@ -217,6 +227,9 @@ impl Core {
 
     pub(crate) fn submit_for(&mut self, caller: Caller, address: &Address, job: Job) {
         let now = self.now;
+        if self.sets_aside {
+            return self.replica.refuse(caller, address.clone(), SETTING_ASIDE);
+        }
         // Buckets' ids are never used again: what comes late brings nothing back.
         let brings = matches!(job, Job::Apply(_) | Job::Coordinate(_));
         if brings && self.catalogue.is_dropped(address.bucket) {
@@ -250,9 +263,31 @@ impl Core {
         replica.submit(limits, tickets, address.clone(), caller, job);
     }
 
+    /// Whether what is stored here may count as stored for others. A directory that nobody has taken
+    /// note of may turn out to be an old one; and what one takes in that is not the node's any more,
+    /// before that is agreed on, is set aside.
+    pub(crate) fn vouches(&self) -> bool {
+        let known = match self.voice {
+            Voice::Full | Voice::Alone => true,
+            Voice::Unheard => false,
+            Voice::Rebuilding => {
+                let named = self.decree.directory(self.me);
+                named.is_none_or(|named| named == NodeUuid::NONE)
+            }
+        };
+        known && !self.sets_aside
+    }
+
     /// The write generation of what is read or minted now.
     pub(crate) fn generation(&self, token: u64) -> u64 {
         self.generations.of(slot_of(token))
+    }
+
+    /// The job that puts a record out of the way, where only a person finds it.
+    pub(crate) fn set_aside(&mut self, record: Bytes) -> Job {
+        self.upkeep.aside_changed = true;
+        let now_ms = self.now.wall_ms;
+        Job::SetAside { record, now_ms }
     }
 
     /// Tells a node that what it sent was read too long ago.

@@ -177,6 +177,13 @@ pub enum Event {
         /// How that is known.
         reason: &'static str,
     },
+    /// All that this data directory held is out of the way now, for a person to look at.
+    SetAside {
+        /// So many records.
+        records: u64,
+        /// Why.
+        why: &'static str,
+    },
     /// It is agreed that what this node held counts for nothing; it takes in what the others hold.
     Rebuilding {
         /// In so many transfers.

@@ -21,7 +21,11 @@ use quorate_ring::{NodeId, NodeUuid};
 pub use self::lives::{LIVES_MAX, Lives};
 use crate::{
     causality::EPOCH_LEASE,
-    store::{Table, Write, engine::AMNESIA_KEY},
+    store::{
+        Table, Write,
+        aside::{self, Why},
+        engine::AMNESIA_KEY,
+    },
 };
 
 /// Key of the identity in [`Table::Meta`].
@@ -119,6 +123,10 @@ pub fn start(
         },
     };
     let mut writes = vec![identity.to_write()];
+    if amnesia || copied {
+        // What it holds is too old, or another's: the node sets it aside before it does anything.
+        writes.push(aside::begin(if copied { Why::Old } else { Why::Lossy }));
+    }
     if amnesia {
         // The new uuid is the answer to the loss: from here on it is known by `rebuilding`.
         writes.push(Write::Delete {

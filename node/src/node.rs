@@ -3,6 +3,7 @@
 //! Decides who may do what, what is admitted, and which operation answers. It never awaits, reads
 //! a clock or touches a file: it is told, and hands out what it wants done.
 
+mod aside;
 mod begin;
 mod cancel;
 mod care;
@@ -18,6 +19,7 @@ mod reap;
 mod rebuilding;
 mod recovery;
 mod ring;
+mod salvage;
 mod staging;
 mod standing;
 mod view;
@@ -40,8 +42,8 @@ use quorate_gossip::{Config as GossipConfig, Event as MemberEvent, Instant, Stat
 use quorate_ring::{NodeId, Ring};
 
 use self::{
-    catalogue::CatalogueWaiter, hints::Inquiries, rebuilding::Rebuild, ring::Desk,
-    standing::Standing,
+    aside::Asides, catalogue::CatalogueWaiter, hints::Inquiries, rebuilding::Rebuild, ring::Desk,
+    salvage::Salvage, standing::Standing,
 };
 use crate::{
     api::{Moment, Output, RequestId},
@@ -117,6 +119,8 @@ pub struct Node {
     desk: Desk,
     standing: Standing,
     rebuild: Rebuild,
+    asides: Asides,
+    salvage: Salvage,
     /// The ring with which the cluster began.
     founding: Arc<Ring>,
     next_compare: Instant,
@@ -138,6 +142,7 @@ impl Node {
         let founding = Arc::clone(&options.ring);
         let catalogue = catalogue::at_start(&options)?;
         let core = Self::core(options, catalogue, now);
+        let unfinished = stored.aside();
         let desk = Desk::new(stored, &core.decree, &identity, core.me, now.mono);
         let mut node = Self {
             healing: Box::new(AntiEntropy::new(&core)),
@@ -149,6 +154,8 @@ impl Node {
             desk,
             standing: Standing::new(identity, Register::default(), now.mono),
             rebuild: Rebuild::default(),
+            asides: Asides::new(now.mono),
+            salvage: Salvage::default(),
             founding,
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -161,6 +168,7 @@ impl Node {
             draining: false,
             failed: false,
         };
+        node.go_on_setting_aside(unfinished);
         node.begin_to_speak();
         Ok(node)
     }
@@ -247,6 +255,9 @@ impl Node {
     }
 
     fn route(&mut self, from: NodeId, message: Message) {
+        if self.core.sets_aside && aside::reads_the_store(&message) {
+            return;
+        }
         match message {
             Message::Ring { id, message } => self.ring_message(from, id, message),
             Message::Forward {
@@ -496,14 +507,8 @@ impl Node {
         if self.core.gossip.poll_timeout() <= now.mono {
             self.core.gossip.handle_timeout(now.mono);
         }
-        if self.healing.poll_timeout() <= now.mono {
-            self.healing.timeout(&mut self.core);
-        }
-        if self.hints.poll_timeout() <= now.mono {
-            self.hand_over();
-        }
-        if self.reaper.wakes() <= now.mono {
-            self.reaper.timeout(&mut self.core);
+        if !self.core.sets_aside {
+            self.care_timeout();
         }
         if self.ring_wakes() <= now.mono {
             self.ring_timeout();
@@ -516,6 +521,21 @@ impl Node {
         self.pump();
     }
 
+    /// What is done with the records that are held.
+    fn care_timeout(&mut self) {
+        let now = self.core.now.mono;
+        if self.healing.poll_timeout() <= now {
+            self.healing.timeout(&mut self.core);
+        }
+        if self.hints.poll_timeout() <= now {
+            self.hand_over();
+        }
+        if self.reaper.wakes() <= now {
+            let unclean = self.unclean_outsider();
+            self.reaper.timeout(&mut self.core, unclean);
+        }
+    }
+
     /// The next instant at which [`handle_timeout`](Self::handle_timeout) wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -523,9 +543,13 @@ impl Node {
             return None;
         }
         let next = self.next_compare.min(self.core.gossip.poll_timeout());
-        let next = next.min(self.healing.poll_timeout());
-        let next = next.min(self.hints.poll_timeout());
-        let next = next.min(self.ring_wakes()).min(self.reaper.wakes());
+        let care = [
+            self.healing.poll_timeout(),
+            self.hints.poll_timeout(),
+            self.reaper.wakes(),
+        ];
+        let care = care.into_iter().filter(|_| !self.core.sets_aside);
+        let next = care.fold(next.min(self.ring_wakes()), Instant::min);
         Some(
             self.timers
                 .first()
@@ -638,6 +662,7 @@ impl Node {
                 break;
             }
         }
+        self.set_aside_more();
         if !self.ready && self.core.peers_asked && self.knows_itself() {
             self.ready = true;
             self.core.event(Event::Ready);
@@ -674,6 +699,9 @@ impl Node {
             }
             Caller::Inquiry(number) => self.inquired(number, address, done),
             Caller::Reap(task) => self.reaper.voter.done(&mut self.core, task, address, done),
+            Caller::Op(key) if matches!(done, Done::Stored { .. }) && !self.core.vouches() => {
+                self.core.unvouched.push((key, done));
+            }
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
             Caller::Peer(node, id) => {
                 let counts = !matches!(done, Done::Stored { .. });
@@ -684,6 +712,11 @@ impl Node {
                     Done::Read(held) => {
                         let generation = self.core.generation(address.token);
                         crate::replica::fetched(id, &held, &self.core.replica, generation)
+                    }
+                    // To be asked again: if this directory is refused, what it holds counts for
+                    // nothing.
+                    Done::Stored { .. } if !self.core.vouches() => {
+                        replicated(id, Verdict::Overloaded(UNHEARD.to_owned()))
                     }
                     Done::Stored { durable: true } => replicated(id, Verdict::Durable),
                     Done::Stored { durable: false } => replicated(id, Verdict::Stored),
@@ -713,6 +746,9 @@ impl Node {
         }
     }
 }
+
+/// What is stored here does not count yet: nobody has taken note of this process.
+const UNHEARD: &str = "unheard";
 
 fn place_of(token: u64, bucket: BucketId, key: Bytes) -> Address {
     let hint_for = None;

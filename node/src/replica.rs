@@ -181,7 +181,10 @@ pub(crate) enum Job {
     Drop(Bytes),
     /// Put the record where nothing finds it but a person, if it is still this one: it is so old
     /// that what it says may have been reaped, and nobody takes it in.
-    SetAside(Bytes),
+    SetAside {
+        record: Bytes,
+        now_ms: u64,
+    },
     /// Delete the record, whatever it is: its bucket is no more.
     Remove,
     /// Do what all owners have agreed on, if the record is still the one they agreed about.
@@ -200,7 +203,7 @@ impl Job {
             | Self::Latest
             | Self::Expire { .. }
             | Self::Drop(_)
-            | Self::SetAside(_)
+            | Self::SetAside { .. }
             | Self::Remove
             | Self::Reap(_) => None,
         }
@@ -696,9 +699,10 @@ impl Replica {
                 self.drop_record(tickets, entry, address, caller, (idle, &record));
                 Waits::No
             }
-            Job::SetAside(record) => {
+            Job::SetAside { record, now_ms } => {
                 let idle = !changed && entry.writes.is_empty();
-                self.set_aside(tickets, entry, address, caller, (idle, &record));
+                let what = (idle, &record, now_ms);
+                self.set_aside(tickets, entry, address, caller, what);
                 Waits::No
             }
             Job::Remove => {

@@ -158,6 +158,7 @@ impl Node {
                 self.run(key, Operation::Care(Box::new(op)));
                 return Ok(());
             }
+            "salvage" | "salvage-discard" => return self.begin_salvage(origin, healing),
             "verify" => {
                 let deadline = self.core.deadline(healing.timeout_ms);
                 let first = healing.after.clone();

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use quorate_node::store::{
     Bounds, Command, Completion, Durability, Engine, MemoryEngine, Opened, Persist, Table, Ticket,
     Worker, Write,
+    aside::ASIDE_PREFIX,
     memory::{Image, Rot},
 };
 use rand::SeedableRng;
@@ -120,8 +121,10 @@ impl Disk {
 
     /// Remembers what the hints hold that a group is about to delete.
     fn note_hints(&mut self, group: &[Command]) {
+        let kept = |command: &&Command| !sets_aside(command);
         for key in group
             .iter()
+            .filter(kept)
             .flat_map(|command| deleted_in(command, Table::Hints))
         {
             if let Some(value) = self.synced(Table::Hints, key) {
@@ -286,6 +289,19 @@ fn deleted_in(command: &Command, wanted: Table) -> impl Iterator<Item = &Bytes> 
         Write::Delete { table, key } if *table == wanted => Some(key),
         Write::Delete { .. } | Write::Put { .. } => None,
     })
+}
+
+/// What it deletes lies elsewhere then.
+fn sets_aside(command: &Command) -> bool {
+    let Command::Write { writes, .. } = command else {
+        return false;
+    };
+    let aside = |write: &Write| {
+        matches!(write, Write::Put { .. })
+            && write.table() == Table::Meta
+            && write.key().starts_with(ASIDE_PREFIX)
+    };
+    writes.iter().any(aside)
 }
 
 fn writes(command: Command) -> Vec<Write> {

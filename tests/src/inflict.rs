@@ -182,6 +182,7 @@ impl World {
             Harm::DamagedJournal(node, lasts) => {
                 if self.directories_are_named() {
                     self.distrust(node);
+                    self.displaced.insert(node);
                     self.processes[node].disk.damage_journal();
                     self.crash(node, Some(lasts));
                 }
@@ -262,6 +263,7 @@ impl World {
     /// given.
     pub fn replace_directory(&mut self, node: usize, lasts: Option<u64>, image: Image) {
         self.distrust(node);
+        self.displaced.insert(node);
         self.crash(node, lasts);
         self.processes[node].disk.restore(image);
     }

@@ -94,6 +94,11 @@ impl World {
                 self.judge_reaped(node, event);
                 false
             }
+            // What it was put back to is out of the way.
+            NodeEvent::SetAside { .. } | NodeEvent::Rebuilt => {
+                self.displaced.remove(&node);
+                false
+            }
             NodeEvent::RingChanged { .. }
             | NodeEvent::ReapBlocked { .. }
             | NodeEvent::DroppedRemoved { .. }
@@ -101,7 +106,6 @@ impl World {
             | NodeEvent::Scrubbed { .. }
             | NodeEvent::Fenced { .. }
             | NodeEvent::Rebuilding { .. }
-            | NodeEvent::Rebuilt
             | NodeEvent::ReadRepair { .. }
             | NodeEvent::ManySiblings { .. }
             | NodeEvent::Compared { .. }

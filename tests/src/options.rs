@@ -340,9 +340,6 @@ impl Options {
             };
             if self.extras != Extras::NONE {
                 self.workload.w_min = 2;
-                // An old directory brings back what was reaped since: see the README's gaps.
-                self.limits.tombstone_age = Limits::default().tombstone_age;
-                self.limits.closed_epochs_min = usize::MAX;
             }
         }
         self
@@ -415,11 +412,6 @@ impl Options {
     fn with_stand_ins(mut self) -> Self {
         let mut rng = Rng::new(self.seed, 0x0906);
         self.sloppy = rng.chance(600_000);
-        if self.sloppy && self.ring_interval.is_some() {
-            // Who leaves with hints can bring back what was reaped: see the README's gaps.
-            self.limits.tombstone_age = Limits::default().tombstone_age;
-            self.limits.closed_epochs_min = usize::MAX;
-        }
         self.workload.strict = *rng.pick(&[0, 0, 50_000, 300_000]);
         self.workload.primary = *rng.pick(&[0, 50_000, 300_000]);
         if self.sloppy && rng.chance(200_000) {

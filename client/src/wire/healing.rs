@@ -4,20 +4,29 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::response::Version;
+
 /// How all replicas stand, asked of every member of the ring. The field `verb` is `compare`, which
 /// also begins a comparison of all pairs now, or `roots`, which only asks; `scrub`, which begins a
 /// scrub everywhere, or `scrubs`, which asks how far they are; `verify`, which looks at one page of
-/// all records; or `hints`, which asks who keeps what for whom.
+/// all records; `hints`, which asks who keeps what for whom; `salvage`, which shows a page of what one
+/// node has set aside; or `salvage-discard`, which has it drop some of that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealingRequest {
-    /// `compare`, `roots`, `scrub`, `scrubs`, `verify` or `hints`.
+    /// `compare`, `roots`, `scrub`, `scrubs`, `verify`, `hints`, `salvage` or `salvage-discard`.
     pub verb: String,
     /// Only replicas that hold this bucket's keys; all if empty.
     #[serde(default)]
     pub bucket: String,
-    /// Where `verify` goes on; empty to begin.
+    /// Where `verify` or `salvage` goes on; empty to begin.
     #[serde(default, skip_serializing_if = "Bytes::is_empty")]
     pub after: Bytes,
+    /// Whose what was set aside is wanted, by `salvage` and `salvage-discard`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node: String,
+    /// What `salvage-discard` drops, as `salvage` named it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<Bytes>,
     /// Milliseconds the client is still willing to wait.
     pub timeout_ms: u32,
 }
@@ -89,6 +98,47 @@ pub struct HealingReply {
     /// A page of what `verify` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<Box<Verified>>,
+    /// A page of what a node has set aside, or how much of it was dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aside: Option<Box<AsidePage>>,
+}
+
+/// A record that a node has set aside: it is too old to be taken in by anybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AsideRow {
+    /// Names it.
+    pub id: Bytes,
+    /// Its bucket; empty if that is no more.
+    pub bucket: String,
+    /// Its key.
+    pub key: Bytes,
+    /// When it was set aside, in unix milliseconds of that node.
+    pub since_ms: u64,
+    /// Why.
+    pub why: String,
+    /// The node that it was kept for; empty if it was that node's own.
+    pub hint_for: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// True if it cannot be read.
+    pub damaged: bool,
+    /// Its versions, with values.
+    pub versions: Vec<Version>,
+    /// For how many milliseconds the value of each of them still counts; none for ever.
+    pub ttls_ms: Vec<Option<u64>>,
+}
+
+/// Some of what a node has set aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AsidePage {
+    /// In order of the keys' tokens.
+    pub rows: Vec<AsideRow>,
+    /// Where to go on; absent at the end.
+    pub next: Option<Bytes>,
+    /// So many were dropped.
+    pub discarded: u64,
 }
 
 /// How far one node's scrub is.

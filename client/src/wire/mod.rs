@@ -19,7 +19,8 @@ pub use codec::{DecodeError, decode_body};
 pub use error::{ErrorBody, ErrorCode};
 pub use frame::{EncodeError, Frame, FrameError, FrameReader};
 pub use healing::{
-    Difference, HealingReply, HealingRequest, HintStatus, PairStatus, ScrubStatus, Verified,
+    AsidePage, AsideRow, Difference, HealingReply, HealingRequest, HintStatus, PairStatus,
+    ScrubStatus, Verified,
 };
 pub use hello::{Hello, HelloError, HelloReply};
 pub use request::{

@@ -246,6 +246,9 @@ pub struct NodeStatus {
     /// longest ago, and the seconds since then, or since its start if never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_pair: Option<(String, u64)>,
+    /// Records that it has set aside, see `salvage`.
+    #[serde(skip_serializing_if = "is_no_count")]
+    pub set_aside: u64,
     /// True while its copies do not count for reads because its store lost data.
     pub rebuilding: bool,
 }

@@ -304,6 +304,13 @@ fn remarks(node: &NodeStatus) -> Vec<String> {
             "{name} is rebuilding: its copies do not count for reads"
         ));
     }
+    if 0 < node.set_aside {
+        let count = node.set_aside;
+        remarks.push(format!(
+            "{name} has set aside {count} records that may have been deleted since: quorate \
+             salvage {name}"
+        ));
+    }
     if node.draining {
         remarks.push(format!(
             "{name} takes no requests of clients. To take it back: quorate drain {name} --undo"
@@ -328,6 +335,7 @@ fn node_json(node: &NodeStatus) -> Value {
         "corrupt": node.corrupt, "behind_keys": node.behind_keys, "disk_bytes": node.disk_bytes,
         "version": node.version, "uptime_seconds": node.uptime_seconds,
         "rebuilding": node.rebuilding, "draining": node.draining, "mended": node.mended,
+        "set_aside": node.set_aside,
         "scrubbed_seconds_ago": node.scrubbed_seconds_ago,
         "oldest_pair": node.oldest_pair.as_ref().map(|(peer, seconds)| {
             json!({ "peer": peer, "seconds": seconds })

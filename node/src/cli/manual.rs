@@ -103,6 +103,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("scrub", &["scrub --wait"]),
     ("drain", &["drain n2", "drain n2 --undo"]),
     (
+        "salvage",
+        &[
+            "salvage n2",
+            "salvage n2 default cart --restore",
+            "salvage n2 --restore --all",
+            "salvage n2 --discard --all",
+        ],
+    ),
+    (
         "ring show",
         &[
             "ring show",

@@ -25,6 +25,7 @@ mod manual;
 pub(crate) mod output;
 mod prompt;
 pub(crate) mod ring;
+mod salvage;
 mod serve;
 mod session;
 mod shell;
@@ -151,6 +152,8 @@ pub(crate) enum Command {
     Scrub(care::Scrub),
     /// Send a node's clients away before it is restarted.
     Drain(care::Drain),
+    /// Show what a node has set aside, write it back, or drop it.
+    Salvage(salvage::Salvage),
     /// See how the cluster is.
     #[command(subcommand)]
     Cluster(Cluster),
@@ -159,7 +162,7 @@ pub(crate) enum Command {
     Ring(RingCommand),
     #[command(flatten)]
     Manual(manual::Manual),
-    /// Commands that later releases will have.
+    /// Whatever is no command.
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
@@ -197,15 +200,12 @@ pub(crate) enum RingCommand {
     Other(Vec<String>),
 }
 
-/// Commands that are promised and not there yet.
-const LATER: [&str; 1] = ["salvage"];
-
 impl Command {
     /// Why there is no such command, if there is none.
     fn missing(&self) -> Option<Failure> {
-        let (group, later, words) = match self {
-            Self::Other(words) => ("", &LATER[..], words),
-            Self::Ring(RingCommand::Other(words)) => ("ring ", &[][..], words),
+        let (group, words) = match self {
+            Self::Other(words) => ("", words),
+            Self::Ring(RingCommand::Other(words)) => ("ring ", words),
             Self::Serve(_)
             | Self::Dev(_)
             | Self::Tls(_)
@@ -224,6 +224,7 @@ impl Command {
             | Self::Verify(_)
             | Self::Scrub(_)
             | Self::Drain(_)
+            | Self::Salvage(_)
             | Self::Cluster(_)
             | Self::Ring(
                 RingCommand::Show(_)
@@ -237,9 +238,6 @@ impl Command {
             ) => return None,
         };
         let word = words.first().map_or("", String::as_str);
-        if later.contains(&word) {
-            return Some(Failure::not_yet(&format!("`{group}{word}`")));
-        }
         let meant = match manual::similar(group.trim_end(), word) {
             Some(meant) => format!("; did you mean `{group}{meant}`?"),
             None => format!("; see quorate {group}--help"),

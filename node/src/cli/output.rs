@@ -40,11 +40,6 @@ impl Failure {
         Self::new(ErrorCode::InvalidArgument, message)
     }
 
-    pub(crate) fn not_yet(what: &str) -> Self {
-        let message = format!("{what} is not available yet in this release");
-        Self::new(ErrorCode::NotAvailableYet, message)
-    }
-
     pub(crate) fn to_json(&self) -> Value {
         let mut error = json!({ "code": self.code.as_str(), "message": self.message });
         if let (Some(error), Some(details)) = (error.as_object_mut(), self.details.as_object()) {

@@ -168,6 +168,7 @@ impl Session {
             Command::Verify(verify) => verify.run(&client, out).await,
             Command::Scrub(scrub) => scrub.run(&client, target.timeout, out).await.map(|()| 0),
             Command::Drain(drain) => drain.run(&client, out).await.map(|()| 0),
+            Command::Salvage(salvage) => salvage.run(&client, out).await,
             Command::Cluster(Cluster::Check(check)) => check.run(&client, out).await.map(|()| 0),
             Command::Cluster(Cluster::WaitConverged) => {
                 let waited = healing::wait_converged(&client, target.timeout, out).await;

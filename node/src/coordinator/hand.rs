@@ -15,6 +15,7 @@ use crate::{
     healing::{
         hints::{HintNews, Outcome, message::HintMessage, targets},
         message::Place,
+        reap::slot_of,
     },
     message::{Class, Message, RpcId, Verdict},
     replica::{Address, Done, Held, Job, OpKey, Stored},
@@ -148,9 +149,16 @@ impl HandOp {
             }
             Verdict::Durable => "its record does not cover the hint".to_owned(),
             Verdict::Stored => "the hint is not synced".to_owned(),
-            // Something was reaped since it was read: it is read again.
+            // Something was reaped since it was read: it is read again, unless that was while this
+            // node was out of the ring, and nobody will ever take it in.
             Verdict::Overloaded(limit) if limit == "write_generation" => {
-                return self.end(core, Outcome::Changed);
+                if !core.generations.is_refused(slot_of(self.address.token)) {
+                    return self.end(core, Outcome::Changed);
+                }
+                let job = core.set_aside(stored.bytes.clone());
+                self.step = Step::Deleting(Outcome::Changed);
+                core.submit(self.key, &self.address, job);
+                return self.wait();
             }
             Verdict::Overloaded(limit) => format!("limit {limit} is reached"),
             Verdict::Failed(reason) => reason,

@@ -16,6 +16,7 @@ pub(crate) mod local_scan;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod read;
+pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod stage;
 pub(crate) mod status;
@@ -72,6 +73,7 @@ pub(crate) enum Operation {
     Push(Box<push::PushOp>),
     Hand(Box<hand::HandOp>),
     Care(Box<care::CareOp>),
+    Salvage(Box<salvage::SalvageOp>),
     Verify(Box<verify::VerifyOp>),
 }
 
@@ -100,6 +102,7 @@ impl Operation {
             Self::Hand(op) => op.notice(core, notice),
             Self::Care(op) => op.wait(),
             Self::Verify(op) => op.wait(),
+            Self::Salvage(op) => op.wait(),
         }
     }
 
@@ -120,6 +123,7 @@ impl Operation {
             Self::Hand(op) => op.answer(core, from, answer),
             Self::Care(op) => op.answer(core, from, answer),
             Self::Verify(op) => op.answer(core, from, answer),
+            Self::Salvage(op) => op.answer(core, from, answer),
         }
     }
 
@@ -141,6 +145,7 @@ impl Operation {
             Self::Hand(op) => op.wait(),
             Self::Care(op) => op.wait(),
             Self::Verify(op) => op.wait(),
+            Self::Salvage(op) => op.wait(),
         }
     }
 
@@ -161,6 +166,7 @@ impl Operation {
             Self::Hand(op) => op.timeout(core),
             Self::Care(op) => op.timeout(core),
             Self::Verify(op) => op.timeout(core),
+            Self::Salvage(op) => op.timeout(core),
         }
     }
 
@@ -181,6 +187,7 @@ impl Operation {
             | Self::Push(_)
             | Self::Hand(_)
             | Self::Care(_)
+            | Self::Salvage(_)
             | Self::Verify(_) => None,
         }
     }
@@ -202,6 +209,7 @@ impl Operation {
             | Self::Push(_)
             | Self::Hand(_)
             | Self::Care(_)
+            | Self::Salvage(_)
             | Self::Verify(_) => self.wait(),
         }
     }
@@ -223,6 +231,7 @@ impl Operation {
             | Self::Healing(_)
             | Self::Hints(_)
             | Self::Care(_)
+            | Self::Salvage(_)
             | Self::Verify(_)
             | Self::Stage(_) => self.wait(),
         }
@@ -250,6 +259,7 @@ impl Operation {
             | Self::Hints(_)
             | Self::Hand(_)
             | Self::Care(_)
+            | Self::Salvage(_)
             | Self::Verify(_) => 0,
         }
     }
@@ -266,6 +276,7 @@ impl Operation {
             | Self::Hand(_)
             | Self::Hints(_)
             | Self::Care(_)
+            | Self::Salvage(_)
             | Self::Verify(_)
             | Self::Forward(_)
             | Self::Scan(_)

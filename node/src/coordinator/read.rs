@@ -327,6 +327,8 @@ impl ReadOp {
 
     pub(crate) fn notice(&mut self, core: &mut Core, notice: Notice) -> Flow {
         match notice {
+            // It may be what has been reaped since.
+            Notice::Local(Done::Read(_)) if !core.vouches() => self.failed(core, core.me),
             Notice::Local(Done::Read(held)) => {
                 let me = core.me;
                 let alone = core.voice == Voice::Alone && self.quorum == 1;

@@ -171,6 +171,7 @@ pub(crate) fn own(core: &Core) -> NodeStatus {
             .upkeep
             .scrubbed
             .map(|at| core.now.mono.since(at).as_secs()),
+        set_aside: core.upkeep.aside.0,
         disk_bytes: core.upkeep.disk_bytes,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: core.now.mono.since(core.started).as_secs(),

@@ -13,6 +13,11 @@ pub const INSPECT_ITEMS_MAX: usize = 128;
 /// A page of an inspection reads about so many bytes.
 pub const INSPECT_BYTES_MAX: usize = 512 << 10;
 
+/// Most records in one page of what is set aside, and most that are dropped at one time.
+pub const ASIDE_ITEMS_MAX: usize = 128;
+/// Such a page reads about so many bytes.
+pub const ASIDE_BYTES_MAX: usize = 512 << 10;
+
 /// How far a node's scrub is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScrubProgress {
@@ -90,6 +95,28 @@ pub enum CareMessage {
         /// As it was asked for.
         on: bool,
     },
+    /// Show what you have set aside, from this store key on.
+    Aside {
+        /// The first key wanted; empty for the first there is.
+        first: Bytes,
+    },
+    /// Some of it.
+    AsideIs {
+        /// Keys and values of the store, in its order.
+        records: Vec<(Bytes, Bytes)>,
+        /// Where to go on; empty if there is nothing more.
+        next: Bytes,
+    },
+    /// Drop these, which you have set aside.
+    Discard {
+        /// Their store keys.
+        keys: Vec<Bytes>,
+    },
+    /// They are dropped, durably.
+    Discarded {
+        /// So many.
+        count: u64,
+    },
 }
 
 impl CareMessage {
@@ -103,7 +130,18 @@ impl CareMessage {
                 records.sum()
             }
             Self::Scrubbing(_) => 60,
-            Self::Scrub { .. } | Self::Drain { .. } | Self::Drained { .. } => 2,
+            Self::Aside { first } => first.len(),
+            Self::AsideIs { records, .. } => {
+                let records = records.iter();
+                records
+                    .map(|(key, value)| 8 + key.len() + value.len())
+                    .sum()
+            }
+            Self::Discard { keys } => keys.iter().map(|key| 4 + key.len()).sum(),
+            Self::Scrub { .. }
+            | Self::Drain { .. }
+            | Self::Drained { .. }
+            | Self::Discarded { .. } => 2,
         }
     }
 }

@@ -47,6 +47,8 @@ impl Node {
             now,
             started: now.mono,
             voice: Voice::Unheard,
+            sets_aside: false,
+            unvouched: Vec::new(),
             peers_asked: false,
             outputs: VecDeque::new(),
             loopback: VecDeque::new(),
@@ -55,7 +57,10 @@ impl Node {
             repair_rpcs: BTreeMap::new(),
             requests: 0,
             request_bytes: 0,
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep {
+                aside_changed: true,
+                ..Upkeep::default()
+            },
             disk_low: false,
             tickets: 0,
             hybrid: Hybrid::new(),

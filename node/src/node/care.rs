@@ -24,7 +24,12 @@ impl Node {
                 self.set_drained(on);
                 CareMessage::Drained { on }
             }
+            CareMessage::Aside { .. } | CareMessage::Discard { .. } => {
+                return self.salvage_asked(from, id, body);
+            }
             CareMessage::Scrubbing(_)
+            | CareMessage::AsideIs { .. }
+            | CareMessage::Discarded { .. }
             | CareMessage::Inspected { .. }
             | CareMessage::Drained { .. } => {
                 let message = Message::Care { id, body };

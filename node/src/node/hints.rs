@@ -171,6 +171,9 @@ impl Node {
             Done::Stored { .. } if self.is_fenced(node, id, address) => {
                 return self.refuse_stale(node, id);
             }
+            Done::Stored { .. } if !self.core.vouches() => {
+                Verdict::Overloaded(super::UNHEARD.to_owned())
+            }
             Done::Stored { durable: true } => {
                 // The receipt says what is on disk, not what was sent.
                 let caller = Caller::Receipt(node, id);

@@ -19,7 +19,11 @@ use quorate_ring::{Decree, NodeId, NodeUuid, Partition, Phase, Ring, RingEpoch, 
 use rand::RngExt as _;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Node, ring::StoredRing};
+use super::{
+    Node,
+    reap::takes_part,
+    ring::{Stored, StoredRing},
+};
 use crate::{
     api::Output,
     coordinator::{
@@ -149,6 +153,14 @@ impl Moves {
         out.freeze()
     }
 
+    /// Nothing is read from the store any more for anybody, and nothing that was taken in counts.
+    pub(super) fn stop_transfers(&mut self) {
+        self.serving.clear();
+        self.running.clear();
+        self.sweep = None;
+        self.begin_anew();
+    }
+
     pub(super) const fn is_clean(&self) -> bool {
         self.clean
     }
@@ -239,12 +251,14 @@ impl Node {
         let sweep = sweep.filter(|sweep| sweep.ticket.is_none() && sweep.pushes.is_empty());
         let wakes = sweep.map(|sweep| sweep.again);
         let wakes = wakes.into_iter().chain(self.voting_wakes());
-        let wakes = wakes.chain([self.standing.wakes()]);
+        let wakes = wakes.chain(self.salvage_wakes());
+        let wakes = wakes.chain([self.standing.wakes(), self.asides.wakes()]);
         wakes.fold(self.desk.next_beat, Instant::min)
     }
 
     pub(super) fn ring_timeout(&mut self) {
         self.voting_timeout();
+        self.aside_timeout();
         self.standing_timeout();
         if self.desk.next_beat <= self.core.now.mono {
             self.beat();
@@ -254,8 +268,13 @@ impl Node {
 
     /// Everything that may be due now.
     pub(super) fn carry_on(&mut self) {
+        self.leave_behind();
+        if self.core.sets_aside {
+            return;
+        }
         self.start_pulls();
         self.sweep();
+        self.come_back();
         self.advance();
         self.tend();
     }
@@ -272,16 +291,23 @@ impl Node {
             bytes: moves.bytes,
             disk_bytes: self.core.upkeep.disk_bytes,
             disk_free: self.core.upkeep.disk_free,
-            clean: moves.clean && !self.keeps_hints_outside(),
+            clean: moves.clean && !self.keeps_hints_outside() && !self.is_away_outside(),
             draining: self.draining || self.core.upkeep.drains,
         }
     }
 
     /// Whether this node is in no ring any more and still keeps hints: they go first.
-    fn keeps_hints_outside(&self) -> bool {
+    pub(super) fn keeps_hints_outside(&self) -> bool {
         let core = &self.core;
-        let hints = core.replica.hints();
-        core.decree.member(core.me).is_none() && (!hints.is_complete() || 0 < hints.count())
+        !takes_part(&core.decree, core.me) && core.replica.holds_hint_in(&(0..=u64::MAX))
+    }
+
+    /// Whether it is not on disk yet that this node, outside of the ring, holds nothing.
+    fn is_away_outside(&self) -> bool {
+        let coming = |stored: &Stored| matches!(stored, Stored::CameBack);
+        let core = &self.core;
+        !takes_part(&core.decree, core.me)
+            && (core.generations.is_away() || self.desk.is_storing(coming))
     }
 
     /// How far each member is, ourselves included, as far as they have said under this epoch.
@@ -301,7 +327,9 @@ impl Node {
         let mut peers = core.decree.concerned();
         peers.extend(core.outsiders.keys().copied());
         peers.retain(|node| *node != core.me);
-        if !busy && !peers.is_empty() {
+        // Nothing is reaped before all know that who is outside holds nothing.
+        let outside = !takes_part(&core.decree, core.me);
+        if !busy && !outside && !peers.is_empty() {
             let one = core.rng.random_range(0..peers.len());
             peers = vec![peers.swap_remove(one)];
         }
@@ -349,9 +377,12 @@ impl Node {
         if xxh3_64(&bytes) != progress.staged {
             self.send_ring(from, RpcId(0), RingMessage::Staged(bytes.into()));
         }
-        if self.core.knows(from) && self.desk.reports.insert(from, progress).is_none() {
-            // It has adopted this ring after what we said under it.
-            self.tell(from);
+        if self.core.knows(from) {
+            self.note_outsider(from, progress.clean);
+            if self.desk.reports.insert(from, progress).is_none() {
+                // It has adopted this ring after what we said under it.
+                self.tell(from);
+            }
         }
         self.carry_on();
     }
@@ -500,6 +531,8 @@ impl Node {
         page: Result<Vec<(Bytes, Bytes)>, Unreadable>,
         more: bool,
     ) -> Option<Result<Vec<(Bytes, Bytes)>, Unreadable>> {
+        let page = self.aside_scanned(ticket, page, more)?;
+        let page = self.salvage_scanned(ticket, page, more)?;
         if let Some(serving) = self.desk.moves.serving.remove(&ticket) {
             self.send_page(serving, page, more);
             return None;
@@ -644,11 +677,10 @@ impl Node {
         }
         let mut pushes = BTreeSet::new();
         let found = stray.len();
-        let outside = self.core.decree.ring.member(self.core.me).is_none();
         for (address, owners, record) in stray {
-            if outside && generations.is_refused(slot_of(address.token)) {
-                self.core
-                    .submit_for(Caller::Nobody, &address, Job::SetAside(record));
+            if self.core.generations.is_refused(slot_of(address.token)) {
+                let job = self.core.set_aside(record);
+                self.core.submit_for(Caller::Nobody, &address, job);
                 continue;
             }
             let key = self.core.op_key();

@@ -4,17 +4,17 @@
 //! one sends. It counts once it is durable, and then every operation that holds something older
 //! reads it again.
 
-use quorate_ring::{Decree, NodeId, Phase};
+use quorate_ring::{Decree, NodeId, Phase, RingEpoch};
 
 use super::{
     Node,
     ring::{Stored, meta},
 };
 use crate::{
-    healing::reap::{META_GENERATIONS_KEY, ReapMessage, Standing, send, standing},
+    healing::reap::{Generations, META_GENERATIONS_KEY, ReapMessage, Standing, send, standing},
     message::RpcId,
     replica::OpKey,
-    store::Write,
+    store::{Write, aside::Why},
 };
 
 /// Who waits for a generation to be durable here.
@@ -23,7 +23,7 @@ pub(super) struct Raise {
     slot: u8,
     generation: u64,
     /// Who asked for a fence under which ring; none if it was our own doing.
-    fence: Option<(NodeId, RpcId, quorate_ring::RingEpoch)>,
+    fence: Option<(NodeId, RpcId, RingEpoch)>,
 }
 
 impl Node {
@@ -76,12 +76,16 @@ impl Node {
 
     /// Another node takes in nothing as old as what we send. While this node knows the ring under
     /// which that was agreed on, and has not been out of it, it may go on under that generation:
-    /// nothing is reaped without it. So may one that has lost its directory: it said yes to that in
-    /// its earlier life, nothing is reaped until it has been rebuilt, and what it holds was sent to
-    /// it since.
+    /// nothing is reaped without it. So may one that has lost its directory, or had to set aside what
+    /// was in it: it said yes to that in its earlier life, nothing is reaped until it has been
+    /// rebuilt, and what it holds was sent to it since.
     fn catch_up(&mut self, slot: u8, generation: u64) {
         let core = &mut self.core;
         let known = generation >> 32 <= core.decree.epoch.get();
+        // Nor may a directory that could still turn out to be an old one.
+        if !self.standing.is_accepted() || core.sets_aside {
+            return;
+        }
         let concerned = core.generations.concerns(generation);
         if known && !concerned {
             core.generations.refuse(slot);
@@ -135,7 +139,7 @@ impl Node {
     }
 
     /// Tells every operation that what it read of a slot is read again.
-    fn refresh(&mut self, slot: u8) {
+    pub(super) fn refresh(&mut self, slot: u8) {
         let keys: Vec<OpKey> = self.running.keys().copied().collect();
         for key in keys {
             if let Some(running) = self.running.get_mut(&key) {
@@ -149,24 +153,108 @@ impl Node {
     /// takes no part in what the members agree on.
     pub(super) fn leaving(&mut self, after: &Decree) -> Option<Write> {
         let me = self.core.me;
-        let takes_part = |decree: &Decree| match decree.phase {
-            Phase::Stable => decree.ring.member(me).is_some(),
-            Phase::Moving | Phase::Switched => decree.member(me).is_some(),
-        };
-        let leaves = takes_part(&self.core.decree) && !takes_part(after);
+        let before = &self.core.decree;
+        // Who has not heard of the rings in between was out of the first of them, for all it knows.
+        let missed = after.phase == Phase::Moving
+            && before.epoch.get() + 1 < after.epoch.get()
+            && after
+                .old
+                .as_ref()
+                .is_some_and(|old| old.member(me).is_none());
+        let leaves = takes_part(before, me) && (missed || !takes_part(after, me));
+        let since = RingEpoch::new(before.epoch.get() + 1);
         leaves.then(|| {
-            self.core.generations.leave(after.epoch);
+            self.core.generations.leave(since);
             meta(META_GENERATIONS_KEY, self.core.generations.to_bytes())
         })
     }
 
-    /// The write that goes with the note that everything is handed over: a node outside of the ring
-    /// holds nothing then.
-    pub(super) fn handed_over(&mut self) -> Option<Write> {
-        let outside = self.core.decree.ring.member(self.core.me).is_none();
-        (outside && self.core.generations.is_away()).then(|| {
-            self.core.generations.come_back();
-            meta(META_GENERATIONS_KEY, self.core.generations.to_bytes())
-        })
+    /// The writes that go with a decree after which what some member held counts for nothing. It does
+    /// not know any more what it has agreed to take in no longer, nor does any process that it had
+    /// before: so everybody takes in nothing that was read under an earlier ring. What the member
+    /// itself has taken in since is set aside.
+    pub(super) fn given_up(&mut self, after: &Decree) -> Vec<Write> {
+        let mut writes = Vec::new();
+        if gives_up(&self.core.decree, after, None) {
+            let first = Generations::first_of(after.epoch);
+            let record = self.core.generations.plan_all(first);
+            writes.push(meta(META_GENERATIONS_KEY, record));
+        }
+        if gives_up(&self.core.decree, after, Some(self.core.me)) {
+            writes.extend(self.begin_setting_aside(Why::Early));
+        }
+        writes
     }
+
+    /// Those writes are on disk.
+    pub(super) fn gave_up(&mut self, before: &Decree, after: &Decree) {
+        if gives_up(before, after, None) {
+            let first = Generations::first_of(after.epoch);
+            for slot in 0..=u8::MAX {
+                if self.core.generations.raise(slot, first) {
+                    self.core.forget_repairs(slot);
+                    self.refresh(slot);
+                }
+            }
+        }
+        if gives_up(before, after, Some(self.core.me)) {
+            self.asides.is_written();
+        }
+    }
+
+    /// A node outside of the ring that has handed over everything, its hints too, holds nothing any
+    /// more, and takes nothing in: it need not be told apart from a new one.
+    pub(super) fn come_back(&mut self) {
+        let outside = !takes_part(&self.core.decree, self.core.me);
+        let holds = !self.desk.moves.is_clean() || self.keeps_hints_outside();
+        if outside && self.core.generations.is_away() && !holds {
+            self.core.generations.come_back();
+            let write = meta(META_GENERATIONS_KEY, self.core.generations.to_bytes());
+            self.store_ring(vec![write], Stored::CameBack);
+        }
+    }
+
+    /// A node that has no place in the ring, and may hold something that it has to hand over.
+    pub(super) fn unclean_outsider(&self) -> Option<NodeId> {
+        let decree = &self.core.decree;
+        let outside = self.core.outsiders.keys().copied();
+        let mut outside = outside.chain(decree.concerned());
+        let unclean =
+            |node: &NodeId| !takes_part(decree, *node) && !self.desk.empty_outside.contains(node);
+        outside.find(unclean)
+    }
+
+    /// Somebody outside of the ring says whether it holds anything. What it says stays true: it
+    /// takes nothing in before it has a place again.
+    pub(super) fn note_outsider(&mut self, node: NodeId, clean: bool) {
+        if takes_part(&self.core.decree, node) {
+            return;
+        }
+        if clean {
+            let core = &self.core;
+            let empty = &mut self.desk.empty_outside;
+            empty.retain(|node| core.knows(*node));
+            empty.insert(node);
+            self.desk.full_outside.remove(&node);
+        } else {
+            self.desk.empty_outside.remove(&node);
+        }
+    }
+}
+
+/// Whether a node takes part in what the members agree on.
+pub(super) fn takes_part(decree: &Decree, node: NodeId) -> bool {
+    match decree.phase {
+        Phase::Stable => decree.ring.member(node).is_some(),
+        Phase::Moving | Phase::Switched => decree.member(node).is_some(),
+    }
+}
+
+/// Whether what `node`, or any if none is given, held counts for nothing from a decree on.
+fn gives_up(before: &Decree, after: &Decree, node: Option<NodeId>) -> bool {
+    let mut voters = after.voters.iter().map(|voter| voter.node);
+    voters.any(|voter| {
+        let meant = node.is_none_or(|node| node == voter);
+        meant && after.suspends(voter) && !before.suspends(voter)
+    })
 }

@@ -64,7 +64,7 @@ impl Node {
     /// Does what is next, if anything is.
     pub(super) fn tend(&mut self) {
         let decree = std::sync::Arc::clone(&self.core.decree);
-        if decree.phase != Phase::Stable || !self.standing.is_accepted() {
+        if decree.phase != Phase::Stable || !self.standing.is_accepted() || self.core.sets_aside {
             return;
         }
         let me = self.core.me;

@@ -16,7 +16,12 @@ use bytes::Bytes;
 use quorate_gossip::Instant;
 use quorate_ring::{BadRing, Decree, NodeId, Phase, Ring, RingEpoch, Staged, Token};
 
-use super::{Node, moving::Moves, reap::Raise, voting::Proposing};
+use super::{
+    Node,
+    moving::Moves,
+    reap::{Raise, takes_part},
+    voting::Proposing,
+};
 use crate::{
     agreement::{Acceptor, Ballot, Vote},
     api::Output,
@@ -30,7 +35,10 @@ use crate::{
     message::{Class, Message, RpcId},
     replica::{Address, OpKey},
     ring_message::{Progress, RingMessage},
-    store::{Command, Table, Ticket, Write},
+    store::{
+        Command, Table, Ticket, Write,
+        aside::{self, META_ASIDE_KEY, Why},
+    },
 };
 
 /// Where the decree in force is kept in [`Table::Meta`].
@@ -51,6 +59,7 @@ pub struct StoredRing {
     pub(super) pulled: Option<Bytes>,
     pub(super) clean: Option<Bytes>,
     generations: Generations,
+    aside: Option<Why>,
 }
 
 impl StoredRing {
@@ -66,7 +75,11 @@ impl StoredRing {
         let staged = get(META_STAGED_KEY)?;
         let generations = get(META_GENERATIONS_KEY)?;
         let generations = generations.map(|bytes| Generations::from_bytes(&bytes));
+        // Whatever it says: that it is there means that not all has been set aside.
+        let aside = get(META_ASIDE_KEY)?;
+        let why = |bytes| aside::unwrap(&bytes).map_or(Why::Lossy, |(why, _)| why);
         Ok(Self {
+            aside: aside.map(why),
             decree: decree.map(|bytes| Decree::from_bytes(&bytes)).transpose()?,
             staged: staged.map(|bytes| Staged::from_bytes(&bytes)).transpose()?,
             acceptor: get(META_ACCEPTOR_KEY)?,
@@ -79,6 +92,11 @@ impl StoredRing {
     /// How old what is merged may be.
     pub(super) fn generations(&self) -> Generations {
         self.generations.clone()
+    }
+
+    /// Why everything that is held is being set aside, if it is.
+    pub(super) const fn aside(&self) -> Option<Why> {
+        self.aside
     }
 
     /// The decree in force; that of the founding ring if there has been no other.
@@ -103,6 +121,11 @@ pub(super) enum Stored {
     Identity(Identity),
     Register(u64, NodeId, Box<Message>),
     Raised(Raise),
+    CameBack,
+    /// Another part of what is held has been set aside, or all, or it is written down that it will.
+    Aside,
+    /// So many records that were set aside are dropped, as somebody wanted.
+    Discarded(NodeId, RpcId, u64),
     Progress,
 }
 
@@ -126,6 +149,10 @@ pub(super) struct Desk {
     writes: BTreeMap<Ticket, Stored>,
     pub(super) adopting: Option<Arc<Decree>>,
     pub(super) reports: BTreeMap<NodeId, Progress>,
+    /// Nodes outside of the ring that have said that they hold nothing.
+    pub(super) empty_outside: BTreeSet<NodeId>,
+    /// Nodes that have left the ring since this one was started, and have not said so yet.
+    pub(super) full_outside: BTreeSet<NodeId>,
     stash: VecDeque<(NodeId, Message)>,
     /// Writes of peers that were under way when a decree was adopted: their acks do not count.
     fenced: BTreeSet<(NodeId, RpcId)>,
@@ -165,6 +192,8 @@ impl Desk {
             writes: BTreeMap::new(),
             adopting: None,
             reports: BTreeMap::new(),
+            empty_outside: BTreeSet::new(),
+            full_outside: BTreeSet::new(),
             stash: VecDeque::new(),
             fenced: BTreeSet::new(),
             refused: Vec::new(),
@@ -172,6 +201,11 @@ impl Desk {
             next_beat: now,
             ready_since: None,
         }
+    }
+
+    /// Whether a write of that kind is on its way to the disk.
+    pub(super) fn is_storing(&self, kind: impl Fn(&Stored) -> bool) -> bool {
+        self.writes.values().any(kind)
     }
 
     /// (messages that wait for a ring, their maximum).
@@ -293,7 +327,16 @@ impl Node {
             self.postpone(from, message);
             return false;
         }
+        // Who is in no ring stands in for nobody: it has said, or will say, that it holds nothing.
+        let stands_in = matches!(
+            message,
+            Message::Hint {
+                body: HintMessage::Keep { .. },
+                ..
+            }
+        );
         let good = match token {
+            _ if stands_in && !takes_part(decree, self.core.me) => false,
             Some(token) => decree.admits(epoch, Token::new(token)),
             None => decree.epoch == epoch,
         };
@@ -379,6 +422,7 @@ impl Node {
             meta(META_DECREE_KEY, decree.to_bytes().into()),
         ];
         writes.extend(self.leaving(&decree));
+        writes.extend(self.given_up(&decree));
         self.store_ring(writes, Stored::Decree(decree));
     }
 
@@ -411,9 +455,7 @@ impl Node {
 
     pub(super) fn store_clean(&mut self) {
         let bytes = Bytes::copy_from_slice(&self.core.decree.epoch.get().to_le_bytes());
-        let mut writes = vec![meta(META_CLEAN_KEY, bytes)];
-        writes.extend(self.handed_over());
-        self.store_ring(writes, Stored::Progress);
+        self.store_ring(vec![meta(META_CLEAN_KEY, bytes)], Stored::Progress);
     }
 
     /// False if the write was not one of ours.
@@ -435,6 +477,9 @@ impl Node {
             Stored::Identity(identity) => self.identity_stored(identity),
             Stored::Register(version, to, answer) => self.register_stored(version, to, *answer),
             Stored::Raised(raise) => self.raised(raise),
+            Stored::CameBack => self.desk.next_beat = self.core.now.mono,
+            Stored::Aside => self.aside_written(),
+            Stored::Discarded(to, id, count) => self.discarded(to, id, count),
             Stored::Progress => {}
         }
         true
@@ -448,10 +493,13 @@ impl Node {
         match stored {
             Stored::Decree(_) => self.desk.adopting = None,
             Stored::Identity(identity) => self.identity_not_stored(identity),
+            Stored::Aside => self.aside_not_written(),
             Stored::Vote(..)
             | Stored::Staged(_)
             | Stored::Register(..)
             | Stored::Raised(_)
+            | Stored::CameBack
+            | Stored::Discarded(..)
             | Stored::Progress => {}
         }
         true
@@ -474,6 +522,10 @@ impl Node {
         let desk = &mut self.desk;
         desk.fenced.extend(core.replica.peers_waiting());
         desk.reports.clear();
+        let gone = |node: &NodeId| !takes_part(&decree, *node);
+        desk.empty_outside.retain(gone);
+        desk.full_outside.extend(before.concerned());
+        desk.full_outside.retain(gone);
         desk.ready_since = None;
         desk.accepted_since = None;
         desk.acceptor = Some(Acceptor::new(decree.epoch.get() + 1));
@@ -491,6 +543,7 @@ impl Node {
             }
         }
         desk.next_beat = core.now.mono;
+        self.gave_up(&before, &decree);
         self.rebuild_anew(&before);
         if self.is_to_rebuild() {
             self.desk.moves.begin_anew();

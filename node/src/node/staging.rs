@@ -234,7 +234,10 @@ impl Node {
         let old = &self.core.decree.ring;
         let joins = plan.ring.members().iter().map(|member| member.id);
         let reports = self.progresses();
-        let busy = |node: &NodeId| reports.get(node).is_some_and(|report| !report.clean);
+        let busy = |node: &NodeId| {
+            self.desk.full_outside.contains(node)
+                || reports.get(node).is_some_and(|report| !report.clean)
+        };
         let mut busy = joins.filter(|node| old.member(*node).is_none() && busy(node));
         match busy.next() {
             None => Ok(()),

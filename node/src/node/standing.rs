@@ -19,13 +19,13 @@ use super::{
     ring::{Stored, meta},
 };
 use crate::{
-    core::Voice,
+    core::{Notice, Voice},
     event::Event,
     identity::Identity,
     message::{Class, Message, RpcId},
     register::{Introduction, META_REGISTER_KEY, Opinion, Register, Trace},
     ring_message::RingMessage,
-    store::Write,
+    store::{Write, aside::Why},
 };
 
 /// How often those are greeted that have not answered.
@@ -338,7 +338,8 @@ impl Node {
 
     /// Tells the replica whether what it holds counts.
     pub(super) fn stand(&mut self) {
-        let rebuilding = self.is_to_rebuild() || self.standing.renaming;
+        let aside = self.core.sets_aside;
+        let rebuilding = self.is_to_rebuild() || self.standing.renaming || aside;
         let accepted = self.standing.is_accepted();
         let opened_before = self.core.replica.identity().boot != 1;
         let core = &mut self.core;
@@ -353,6 +354,12 @@ impl Node {
             Voice::Unheard
         };
         core.replica.set_counts(accepted && !rebuilding);
+        if core.vouches() {
+            let now_known = std::mem::take(&mut core.unvouched);
+            let told = now_known.into_iter();
+            core.notices
+                .extend(told.map(|(key, done)| (key, Notice::Local(done))));
+        }
     }
 
     /// Whether this directory may have lost what its node has acknowledged.
@@ -388,7 +395,9 @@ impl Node {
         standing.left = Some(before.uuid);
         let identity = before.renamed(uuid);
         self.desk.moves.begin_anew();
-        self.store_ring(vec![identity.to_write()], Stored::Identity(identity));
+        let mut writes = vec![identity.to_write()];
+        writes.extend(self.begin_setting_aside(Why::Old));
+        self.store_ring(writes, Stored::Identity(identity));
         self.stand();
     }
 
@@ -402,6 +411,7 @@ impl Node {
             core.gossip.rename(identity.uuid, identity.boot);
             self.standing.renaming = false;
             self.standing.began = core.now.mono;
+            self.asides.is_written();
         }
         self.standing.next = core.now.mono;
         for node in self.others() {
@@ -413,7 +423,9 @@ impl Node {
     /// There was no space for it: a new name is tried again, the rest can wait.
     pub(super) fn identity_not_stored(&mut self, identity: Identity) {
         if identity.uuid != self.standing.durable.uuid {
-            self.store_ring(vec![identity.to_write()], Stored::Identity(identity));
+            let mut writes = vec![identity.to_write()];
+            writes.extend(self.asides.beginning());
+            self.store_ring(writes, Stored::Identity(identity));
         }
     }
 

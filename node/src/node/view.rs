@@ -60,7 +60,8 @@ impl Node {
     /// True if no change of the ring is under way here, and nothing is left to hand over.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.core.decree.phase == Phase::Stable && self.desk.moves.is_clean()
+        let moving = self.core.decree.phase != Phase::Stable || !self.desk.moves.is_clean();
+        !moving && !self.core.sets_aside
     }
 
     /// What gossip thinks of a member.

@@ -4,17 +4,17 @@
 //! have; and when the ring changes, it is known whose writes were taken in before and not
 //! acknowledged yet.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quorate_ring::NodeId;
 
 use super::{Address, Caller, Done, Entry, Held, InFlight, Job, Refusal, Replica};
 use crate::{
     message::RpcId,
-    store::{Table, Write},
+    store::{
+        Table, Write,
+        aside::{self, Aside, Why},
+    },
 };
-
-/// Keys in [`Table::Meta`] of records that were set aside begin so; the key of the store follows.
-const ASIDE_PREFIX: &[u8] = b"aside/";
 
 impl Replica {
     /// The peers whose writes have been taken in and not been answered.
@@ -66,18 +66,24 @@ impl Replica {
         entry: &mut Entry,
         address: &Address,
         caller: Caller,
-        (idle, record): (bool, &Bytes),
+        (idle, record, since_ms): (bool, &Bytes, u64),
     ) {
-        let store_key = address.store_key();
+        let aside = Aside {
+            token: address.token,
+            bucket: address.bucket.0,
+            key: address.key.clone(),
+            hint_for: address.hint_for.map_or(0, NodeId::get),
+            since_ms,
+        };
         let writes = vec![
             Write::Put {
                 table: Table::Meta,
-                key: aside_key(&store_key),
-                value: record.clone(),
+                key: aside.store_key(),
+                value: aside::wrap(Why::Away, record),
             },
             Write::Delete {
-                table: Table::Objects,
-                key: store_key,
+                table: address.table(),
+                key: address.store_key(),
             },
         ];
         let what = (idle, record, writes);
@@ -128,11 +134,4 @@ impl Replica {
             callers: vec![caller],
         });
     }
-}
-
-/// Where a record lies that was set aside.
-fn aside_key(store_key: &[u8]) -> Bytes {
-    let mut key = BytesMut::from(ASIDE_PREFIX);
-    key.extend_from_slice(store_key);
-    key.freeze()
 }

@@ -7,10 +7,13 @@
 use bytes::Bytes;
 use quorate_ring::NodeUuid;
 
-use super::{Address, Pending, Replica, next_ticket};
+use super::{
+    Address, Pending, Replica, damage::Damages, hints::HintIndex, next_ticket, recent::Recent,
+};
 use crate::{
     causality::{EPOCH_LEASE, Minter},
     identity::Identity,
+    limits::Limits,
     message::BucketId,
     store::Command,
 };
@@ -62,6 +65,14 @@ impl Replica {
     /// The directory has a new name, which is durable.
     pub(crate) fn rename(&mut self, identity: Identity) {
         self.identity = identity;
+    }
+
+    /// Nothing is held any more, and no work on any key is left.
+    pub(crate) fn forget_all(&mut self, limits: &Limits) {
+        self.recent = Recent::new(limits.recent_bytes_max);
+        self.hints = HintIndex::new(limits.hint_bytes_max);
+        self.damages = Damages::new(limits.damages_max);
+        self.damaged.clear();
     }
 
     /// A longer lease that is on its way to the disk must not be taken back.

@@ -66,6 +66,8 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
     let (mut engine, opened) = FjallEngine::open(&config.data_dir, FjallOptions::default())?;
     report(&config.data_dir, &opened);
     let known = beginning::find(config, &mut engine, cluster, &asker)?;
+    let whose = (cluster, me.id);
+    let identity = identify(config, &mut engine, whose, (&opened, known.writes()))?;
     let stored_ring = StoredRing::read(|key| read(config, &engine, key).map_err(Unread::Store))
         .map_err(|unread| unread.error(config))?;
     let ring = match stored_ring.decree() {
@@ -73,8 +75,6 @@ pub(super) fn boot(config: &NodeConfig, clock: Clock) -> Result<Booted, ServeErr
         None => Arc::new(known.founding.clone()),
     };
     let catalogue = read(config, &engine, META_CATALOGUE_KEY)?;
-    let whose = (cluster, me.id);
-    let identity = identify(config, &mut engine, whose, (&opened, known.writes()))?;
     tracing::info!(
         name = config.name,
         uuid = %identity.uuid,

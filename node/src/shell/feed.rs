@@ -119,6 +119,9 @@ fn told(event: &Event, name: &dyn Fn(NodeId) -> String) -> Option<Value> {
         Event::Fenced { uuid, reason } => {
             json!({ "kind": "fenced", "id": uuid.to_string(), "reason": reason })
         }
+        Event::SetAside { records, why } => {
+            json!({ "kind": "set_aside", "records": records, "why": why })
+        }
         Event::Rebuilding { transfers } => {
             json!({ "kind": "rebuilding", "transfers": transfers })
         }

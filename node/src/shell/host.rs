@@ -498,6 +498,7 @@ impl Host {
         let (decree, pairs) = (node.decree().clone(), node.pairs());
         let (replicas, progress) = (node.replicas_most(), node.progress_of_moves());
         let rebuilding = (node.is_rebuilding(), node.rebuild_left());
+        let set_aside = node.set_aside();
         let links = inner.links.values();
         let rtt = links.filter_map(|link| link.round_trip());
         let rtt = rtt.map(|(name, rtt)| (name, rtt.as_secs_f64())).collect();
@@ -511,6 +512,7 @@ impl Host {
             replicas,
             progress,
             rebuilding,
+            set_aside,
             pairs: &pairs,
             wall_ms: self.clock.now().wall_ms,
             rtt,

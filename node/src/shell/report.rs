@@ -48,7 +48,10 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
         Event::StoodIn { .. } | Event::HintHanded { .. } | Event::HintLost { .. } => {
             report_hint(event, name, metrics);
         }
-        Event::Fenced { .. } | Event::Rebuilding { .. } | Event::Rebuilt => {
+        Event::Fenced { .. }
+        | Event::SetAside { .. }
+        | Event::Rebuilding { .. }
+        | Event::Rebuilt => {
             report_standing(event, metrics);
         }
         Event::Membership(Membership::Changed(update)) => {
@@ -158,6 +161,13 @@ fn report_standing(event: &Event, metrics: &Metrics) {
                 reason,
                 "this data directory was restored, rolled back or copied: it gets a new name, and \
                  counts for no read until it has been rebuilt"
+            );
+        }
+        Event::SetAside { records, why } => {
+            tracing::warn!(
+                records,
+                why,
+                "what this data directory held was set aside: quorate salvage shows it"
             );
         }
         Event::Rebuilding { transfers } => {

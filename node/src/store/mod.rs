@@ -8,6 +8,7 @@
 //! [`worker`] turns commands into commits. [`memory`] is the engine of the simulator; real nodes
 //! have `fjall`, with the feature `shell`. One set of tests, `conformance`, holds for both.
 
+pub mod aside;
 pub mod command;
 #[cfg(test)]
 mod conformance;

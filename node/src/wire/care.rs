@@ -77,6 +77,39 @@ struct Drain {
     on: bool,
 }
 
+#[derive(Serialize, Deserialize)]
+struct Aside<'a> {
+    #[serde(borrow, with = "serde_bytes")]
+    first: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct AsideRecord<'a> {
+    #[serde(borrow, with = "serde_bytes")]
+    k: &'a [u8],
+    #[serde(borrow, with = "serde_bytes")]
+    v: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct AsideIs<'a> {
+    #[serde(borrow)]
+    i: Vec<AsideRecord<'a>>,
+    #[serde(borrow, with = "serde_bytes")]
+    next: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+struct Discard<'a> {
+    #[serde(borrow)]
+    keys: Vec<&'a serde_bytes::Bytes>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Discarded {
+    count: u64,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_false(value: &bool) -> bool {
     !value
@@ -116,6 +149,21 @@ pub(super) fn append(
         }
         CareMessage::Drain { on } => append_body(out, kind::CARE_DRAIN, id, &Drain { on: *on }),
         CareMessage::Drained { on } => append_body(out, kind::CARE_DRAINED, id, &Drain { on: *on }),
+        CareMessage::Aside { first } => append_body(out, kind::CARE_ASIDE, id, &Aside { first }),
+        CareMessage::AsideIs { records, next } => {
+            let records = records.iter();
+            let i = records.map(|(k, v)| AsideRecord { k, v }).collect();
+            append_body(out, kind::CARE_ASIDE_IS, id, &AsideIs { i, next })
+        }
+        CareMessage::Discard { keys } => {
+            let keys = keys.iter().map(|key| serde_bytes::Bytes::new(key));
+            let keys = keys.collect();
+            append_body(out, kind::CARE_DISCARD, id, &Discard { keys })
+        }
+        CareMessage::Discarded { count } => {
+            let count = *count;
+            append_body(out, kind::CARE_DISCARDED, id, &Discarded { count })
+        }
     }
 }
 
@@ -161,6 +209,22 @@ pub(super) fn decode(kind: u16, frame: &Bytes) -> Option<Result<CareMessage, Dec
             let Drain { on } = decode_body(frame)?;
             Ok(CareMessage::Drained { on })
         },
+        kind::CARE_ASIDE => |frame: &Bytes| {
+            let Aside { first } = decode_body(frame)?;
+            let first = frame.slice_ref(first);
+            Ok(CareMessage::Aside { first })
+        },
+        kind::CARE_ASIDE_IS => aside_is,
+        kind::CARE_DISCARD => |frame: &Bytes| {
+            let Discard { keys } = decode_body(frame)?;
+            let keys = keys.into_iter().map(|key| frame.slice_ref(key));
+            let keys = keys.collect();
+            Ok(CareMessage::Discard { keys })
+        },
+        kind::CARE_DISCARDED => |frame: &Bytes| {
+            let Discarded { count } = decode_body(frame)?;
+            Ok(CareMessage::Discarded { count })
+        },
         _ => return None,
     };
     Some(read(frame))
@@ -179,6 +243,15 @@ fn progress(frame: &Bytes) -> Result<CareMessage, DecodeError> {
         damaged: body.damaged,
         ended_ms_ago: body.ended_ms_ago,
     }))
+}
+
+fn aside_is(frame: &Bytes) -> Result<CareMessage, DecodeError> {
+    let body: AsideIs<'_> = decode_body(frame)?;
+    let record = |record: &AsideRecord<'_>| (frame.slice_ref(record.k), frame.slice_ref(record.v));
+    Ok(CareMessage::AsideIs {
+        records: body.i.iter().map(record).collect(),
+        next: frame.slice_ref(body.next),
+    })
 }
 
 fn inspect(frame: &Bytes) -> Result<CareMessage, DecodeError> {

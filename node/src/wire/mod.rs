@@ -98,6 +98,14 @@ pub mod kind {
     pub const CARE_DRAIN: u16 = 264;
     /// [`CareMessage::Drained`](crate::healing::care::CareMessage::Drained).
     pub const CARE_DRAINED: u16 = 265;
+    /// [`CareMessage::Aside`](crate::healing::care::CareMessage::Aside).
+    pub const CARE_ASIDE: u16 = 266;
+    /// [`CareMessage::AsideIs`](crate::healing::care::CareMessage::AsideIs).
+    pub const CARE_ASIDE_IS: u16 = 267;
+    /// [`CareMessage::Discard`](crate::healing::care::CareMessage::Discard).
+    pub const CARE_DISCARD: u16 = 268;
+    /// [`CareMessage::Discarded`](crate::healing::care::CareMessage::Discarded).
+    pub const CARE_DISCARDED: u16 = 269;
     /// [`Message::Gossip`](super::Message::Gossip).
     pub const GOSSIP: u16 = 230;
     /// Not a message: the first frame of a node that wants to join.

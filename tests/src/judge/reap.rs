@@ -69,8 +69,10 @@ impl World {
     fn judge_disks(&self, reaped: &Reaped<'_>) -> Ruling {
         let ring = &self.rings.newest().ring;
         for node in 0..self.processes.len() {
-            // What one who is out of the ring still holds is too old to be taken in.
-            if ring.member(self.processes[node].id).is_none() {
+            // What one who is out of the ring still holds is too old to be taken in, and so is what
+            // is in a directory that was put back and is about to be set aside.
+            let outside = ring.member(self.processes[node].id).is_none();
+            if outside || self.displaced.contains(&node) {
                 continue;
             }
             if let Some(record) = self.record(node, reaped.key) {

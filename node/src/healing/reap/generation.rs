@@ -89,13 +89,27 @@ impl Generations {
 
     /// The least generation of a slot that is above `most` and all of earlier rings.
     pub(crate) fn next(most: u64, epoch: RingEpoch) -> u64 {
-        (most + 1).max(epoch.get() << 32)
+        (most + 1).max(Self::first_of(epoch))
     }
 
     /// A slot's generation is going to be this one; the record to be made durable first.
     pub(crate) fn plan(&mut self, slot: u8, generation: u64) -> Bytes {
         let planned = &mut self.planned[usize::from(slot)];
         *planned = generation.max(*planned);
+        self.to_bytes()
+    }
+
+    /// The least generation of the rings from this one on.
+    pub(crate) const fn first_of(epoch: RingEpoch) -> u64 {
+        epoch.get() << 32
+    }
+
+    /// All slots' generations are going to be at least this one; the record to be made durable
+    /// first.
+    pub(crate) fn plan_all(&mut self, generation: u64) -> Bytes {
+        for planned in &mut self.planned {
+            *planned = generation.max(*planned);
+        }
         self.to_bytes()
     }
 
@@ -170,6 +184,16 @@ mod tests {
         let record = generations.plan(8, 3);
         let read = Generations::from_bytes(&record).unwrap();
         assert_eq!((read.of(7), read.of(8)), (5, 3));
+    }
+
+    #[test]
+    fn all_slots_can_be_raised_at_once() {
+        let mut generations = Generations::default();
+        let high = Generations::next(0, RingEpoch::new(9));
+        generations.plan(7, high);
+        let first = Generations::first_of(RingEpoch::new(4));
+        let read = Generations::from_bytes(&generations.plan_all(first)).unwrap();
+        assert_eq!((read.of(7), read.of(8)), (high, first));
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub enum Standing {
     Good = 1,
     /// It knows another ring, or data is moving, or it holds what it does not own.
     Moving = 2,
-    /// It lost data, and has not got all back.
+    /// It lost data, and has not got all back; or nobody has taken note of it yet, and it may have
+    /// to lose what it holds.
     Rebuilding = 3,
     /// It left the ring once, and may still hold what it held then.
     Away = 4,
@@ -58,7 +59,7 @@ impl Standing {
         match self {
             Self::Good => "is ready",
             Self::Moving => "is moving data",
-            Self::Rebuilding => "is rebuilding",
+            Self::Rebuilding => "is rebuilding, or has just been started",
             Self::Away => "was out of the ring and may hold old data",
             Self::Hints => "holds hints",
             Self::Behind => "was asked by another at the same time",

@@ -24,6 +24,7 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(1);
 /// After a round that was blocked.
 const BLOCKED: Duration = Duration::from_secs(5);
+const UNCLEAN: &str = "has left the ring, and not said that it has handed over everything";
 /// A question is asked so many times.
 const TRIES_MAX: u32 = 4;
 
@@ -85,13 +86,14 @@ impl Reaper {
     }
 
     /// Time has passed; early calls change nothing.
-    pub(crate) fn timeout(&mut self, core: &mut Core) {
+    /// `unclean` has no place in the ring, and may hold what it has to hand over.
+    pub(crate) fn timeout(&mut self, core: &mut Core, unclean: Option<NodeId>) {
         let now = core.now.mono;
         if now < self.wakes() {
             return;
         }
         let Some(round) = &mut self.round else {
-            return self.begin(core);
+            return self.begin(core, unclean);
         };
         round.tries += 1;
         if TRIES_MAX <= round.tries {
@@ -109,7 +111,7 @@ impl Reaper {
         }
     }
 
-    fn begin(&mut self, core: &mut Core) {
+    fn begin(&mut self, core: &mut Core, unclean: Option<NodeId>) {
         self.next = core.now.mono + IDLE;
         let members: Vec<NodeId> = core.ring.members().iter().map(|member| member.id).collect();
         if core.lapsed.waiting() == 0 || core.decree.phase != Phase::Stable {
@@ -120,16 +122,17 @@ impl Reaper {
             self.next = core.now.mono + BLOCKED;
             return self.is_blocked(core, *down, "is not up");
         }
+        // What it holds would be refused where something was reaped, though it may have counted.
+        if let Some(node) = unclean {
+            self.next = core.now.mono + BLOCKED;
+            return self.is_blocked(core, node, UNCLEAN);
+        }
         let Some((slot, candidates)) = core.lapsed.take(self.last) else {
             return;
         };
         self.last = slot;
         let mut waiting: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
         waiting.extend(members.into_iter().map(|node| (node, Vec::new())));
-        // One that was up and has not given back what it held when it left.
-        let leavers = core.outsiders.keys().copied();
-        let leavers = leavers.filter(|node| core.gossip.state(*node) == Some(State::Up));
-        waiting.extend(leavers.map(|node| (node, Vec::new())));
         let mut keys = Vec::new();
         for candidate in candidates {
             let owners = core.owners(&Address::from(&candidate.place));

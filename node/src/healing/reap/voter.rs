@@ -252,7 +252,7 @@ pub(crate) fn standing(core: &Core, epoch: RingEpoch, clean: bool) -> Standing {
         named.is_none_or(|voter| voter.uuid == NodeUuid::new(0) || voter.uuid == identity.uuid);
     if core.ring.epoch() != epoch || decree.phase != Phase::Stable || !clean {
         Standing::Moving
-    } else if core.voice == Voice::Rebuilding || !named {
+    } else if core.voice != Voice::Full || !named {
         Standing::Rebuilding
     } else if core.generations.is_away() {
         Standing::Away

@@ -30,6 +30,7 @@ pub(in crate::shell) struct Standing {
     behind_keys: Gauge,
     rebuilding: Gauge,
     rebuild_left: Gauge,
+    set_aside: [Gauge; 2],
     agreed: Gauge<f64, AtomicU64>,
     rtt: Family<Peer, Gauge<f64, AtomicU64>>,
     counted: Mutex<(u64, usize)>,
@@ -44,6 +45,8 @@ pub(in crate::shell) struct Place<'a> {
     pub(in crate::shell) progress: Progress,
     /// Whether this node is being rebuilt, and the transfers that are left.
     pub(in crate::shell) rebuilding: (bool, usize),
+    /// Records that it has set aside, and their bytes.
+    pub(in crate::shell) set_aside: (u64, u64),
     pub(in crate::shell) pairs: &'a [PairReport],
     pub(in crate::shell) wall_ms: u64,
     /// Round-trip time in seconds, by name of the peer.
@@ -92,6 +95,14 @@ impl Standing {
                 "rebuild_transfers_left",
                 "Until this node is rebuilt",
             ),
+            set_aside: [
+                family_of_one(
+                    registry,
+                    "set_aside_records",
+                    "That this node keeps for quorate salvage",
+                ),
+                family_of_one(registry, "set_aside_bytes", "Of those records"),
+            ],
             agreed,
             rtt,
             counted: Mutex::new((0, 0)),
@@ -113,6 +124,10 @@ impl Standing {
         self.rebuilding.set(i64::from(rebuilding));
         self.rebuild_left
             .set(i64::try_from(left).unwrap_or(i64::MAX));
+        let (records, bytes) = place.set_aside;
+        for (gauge, value) in self.set_aside.iter().zip([records, bytes]) {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
         let Progress {
             done, total, bytes, ..
         } = place.progress;

@@ -48,6 +48,17 @@ fn samples() -> Vec<Message> {
         },
         CareMessage::Drain { on: true },
         CareMessage::Drained { on: false },
+        CareMessage::Aside {
+            first: Bytes::from_static(b"f"),
+        },
+        CareMessage::AsideIs {
+            records: vec![(Bytes::from_static(b"k"), Bytes::from_static(b"v"))],
+            next: Bytes::from_static(b"n"),
+        },
+        CareMessage::Discard {
+            keys: vec![Bytes::from_static(b"k"), Bytes::from_static(b"l")],
+        },
+        CareMessage::Discarded { count: 2 },
     ];
     let id = RpcId(0x0102);
     bodies.map(|body| Message::Care { id, body }).to_vec()
