@@ -410,6 +410,7 @@ impl Core {
             bucket: address.bucket,
             token: address.token,
             key: address.key.clone(),
+            whole_max: Some(0),
         };
         self.send(node, Class::Data, message);
     }

@@ -35,6 +35,9 @@ pub struct Limits {
     pub damages_max: usize,
     /// Local scans in progress for peers and clients (`scans`).
     pub scans_max: usize,
+    /// A read that asks several replicas asks one for the whole record, and the others for values of
+    /// no more bytes than this: beyond that they say what versions they hold.
+    pub whole_max: u32,
     /// The longest a client may ask a request to wait.
     pub timeout_max: Duration,
     /// The adaptive per-replica limit never goes below this.
@@ -77,6 +80,7 @@ impl Default for Limits {
             recoveries_max: 64,
             damages_max: 4_096,
             scans_max: 64,
+            whole_max: 4 << 10,
             timeout_max: Duration::from_mins(10),
             replica_limit_min: Duration::from_millis(20),
             replica_limit_max: Duration::from_secs(1),

@@ -322,7 +322,16 @@ impl Options {
             .with_reaping()
             .with_stand_ins()
             .with_manners()
+            .with_brief_answers()
             .with_lost_directories()
+    }
+
+    /// In many runs replicas leave values out that are not large at all.
+    fn with_brief_answers(mut self) -> Self {
+        let mut rng = Rng::new(self.seed, 0x0a5d);
+        let usual = Limits::default().whole_max;
+        self.limits.whole_max = *rng.pick(&[usual, usual, 0, 0, 16, 200]);
+        self
     }
 
     /// In some runs one node loses its directory, now and then.
