@@ -26,6 +26,7 @@ use crate::{
         hints::HintNews,
         reap::{Generations, Queue, ReapMessage, send, slot_of},
     },
+    hedging::Hedging,
     hybrid::Hybrid,
     joining::Outsider,
     limits::Limits,
@@ -146,6 +147,8 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) catalogue: Catalogue,
     pub(crate) peers: Peers,
+    /// How many reads may be hedged.
+    pub(crate) hedging: Hedging,
     pub(crate) gossip: Gossip,
     pub(crate) replica: Replica,
     pub(crate) now: Moment,

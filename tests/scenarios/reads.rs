@@ -1,4 +1,4 @@
-//! Reads of large values, which cross the wire once.
+//! Reads: of large values, which cross the wire once, and from replicas that are slow.
 
 use quorate_sim::{Options, answers::Answers, story::Story};
 
@@ -67,6 +67,26 @@ fn a_version_that_the_whole_record_lacks_is_asked_for() {
         let (answer, answers) = during(&mut story, |story| story.get(c, KEY, 2));
         assert_eq!(answer.ops(), [first, second]);
         assert!(0 < answers.brief && 0 < answers.whole, "{answers:?}");
+        story.end();
+    }
+}
+
+#[test]
+fn a_read_does_not_wait_for_a_replica_that_is_slow_for_once() {
+    for slow in [1, 2] {
+        let mut story = begin(60);
+        let [a, b] = [0, slow].map(|place| story.owner(KEY, place));
+        let (op, _) = story.put(a, KEY, None);
+        for _ in 0..600 {
+            story.get(a, KEY, 2);
+        }
+        // One of the two others is not asked at all, usually.
+        let until = story.world.now + 400_000_000;
+        story.world.network.clog(b, a, until);
+        let begun = story.world.now;
+        assert_eq!(story.get(a, KEY, 2).ops(), [op]);
+        let took = story.world.now - begun;
+        assert!(took < 15_000_000, "{took} ns");
         story.end();
     }
 }

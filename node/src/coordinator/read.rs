@@ -1,7 +1,7 @@
 //! One read at its coordinator.
 //!
 //! Ask as many replicas as the quorum needs, ourselves first and slow ones last; ask another when
-//! one is silent beyond its limit, damaged, or may have forgotten the key. Merge what they hold; of
+//! one takes long (`hedge`), is damaged, or may have forgotten the key. Merge what they hold; of
 //! large values one copy is enough (`brief`).
 //! When a majority is asked and the answers differ, those behind are brought up to date *before*
 //! the answer goes out, so that a later majority read cannot go back behind this one; otherwise
@@ -9,6 +9,7 @@
 
 mod answers;
 mod brief;
+mod hedge;
 mod mend;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,8 @@ enum Asked {
         sent: Instant,
         /// Also for large values.
         whole: bool,
+        /// When another is asked in its stead, if that may be.
+        hedge: Option<Instant>,
     },
     Answered {
         known: Known,
@@ -117,7 +120,8 @@ pub(crate) struct ReadOp {
     stand_ins: Vec<NodeId>,
     asked: BTreeMap<NodeId, Asked>,
     phase: Phase,
-    hedge: Instant,
+    /// When another is asked, whatever it costs.
+    late: Instant,
     deadline: Instant,
     own_suspect: bool,
     /// What is known to be wrong with our own record since before the others were asked.
@@ -216,7 +220,7 @@ impl ReadOp {
             stand_ins: Vec::new(),
             asked: BTreeMap::new(),
             phase: Phase::Gathering,
-            hedge: deadline,
+            late: deadline,
             deadline,
             own_suspect: false,
             damage: None,
@@ -224,6 +228,7 @@ impl ReadOp {
         };
         op.damage = core.replica.damage(&op.address);
         op.own_suspect = op.is_recovery();
+        core.hedging.read();
         if op.ask_first(core) {
             core.try_others(&op.address, &op.replicas);
             Ok(op)
@@ -281,8 +286,10 @@ impl ReadOp {
     /// Asks a node what it holds; unless it has to be the whole, without values that are large.
     fn ask(&mut self, core: &mut Core, node: NodeId, whole: bool) {
         let sent = core.now.mono;
-        self.asked.insert(node, Asked::Waiting { sent, whole });
-        self.hedge = sent + core.patience(node);
+        let hedge = self.hedge_at(core, node);
+        let waiting = Asked::Waiting { sent, whole, hedge };
+        self.asked.insert(node, waiting);
+        self.late = sent + core.patience(node);
         if self.stand_ins.contains(&node) {
             let body = HintMessage::Ask {
                 place: Place::from(&self.address),
@@ -306,34 +313,11 @@ impl ReadOp {
         core.send(node, Class::Data, message);
     }
 
-    /// Asks the next best replica that has not been asked yet.
-    fn ask_another(&mut self, core: &mut Core) -> bool {
-        let mut order = core.by_speed(&self.replicas);
-        if self.stand_ins.is_empty() && order.iter().all(|node| self.asked.contains_key(node)) {
-            self.stand_ins = self.may_stand_in(core, StandIns::ForTheSilent);
-        }
-        order.extend(self.stand_ins.iter().copied());
-        let next = order
-            .into_iter()
-            .find(|node| !self.asked.contains_key(node))
-            .filter(|node| *node != core.me || !self.is_recovery());
-        if let Some(node) = next {
-            self.ask(core, node, !self.has_whole());
-        }
-        next.is_some()
-    }
-
-    pub(crate) fn wait(&self) -> Flow {
-        match self.phase {
-            Phase::Gathering => Flow::Until(self.hedge.min(self.deadline)),
-            Phase::Repairing { .. } => Flow::Until(self.deadline),
-        }
-    }
-
     pub(crate) fn notice(&mut self, core: &mut Core, notice: Notice) -> Flow {
         match notice {
             Notice::Local(Done::Read(held)) => {
                 let me = core.me;
+                self.answered(core, me);
                 let alone = core.voice == Voice::Alone && self.quorum == 1;
                 let counts = core.replica.counts() || alone;
                 match held {
@@ -533,42 +517,6 @@ impl ReadOp {
             return self.short(core);
         }
         self.wait()
-    }
-
-    pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
-        let now = core.now.mono;
-        if self.deadline <= now {
-            core.replica.withdraw(&self.address, self.key);
-            return self.short(core);
-        }
-        if matches!(self.phase, Phase::Gathering) && self.hedge <= now {
-            for (node, asked) in &self.asked {
-                if let Asked::Waiting { sent, .. } = asked {
-                    core.peers.silent(*node, now.since(*sent));
-                }
-            }
-            if !self.ask_another(core) {
-                self.ask_again(core);
-            }
-        }
-        self.wait()
-    }
-
-    /// Everyone has been asked: questions or answers may have been lost.
-    fn ask_again(&mut self, core: &mut Core) {
-        let waiting = |(node, asked): (&NodeId, &Asked)| {
-            matches!(asked, Asked::Waiting { .. }).then_some(*node)
-        };
-        let silent: Vec<NodeId> = self.asked.iter().filter_map(waiting).collect();
-        let patience = silent.iter().map(|node| core.patience(*node)).max();
-        let whole = !self.has_whole();
-        for node in silent {
-            if node != core.me {
-                self.ask(core, node, whole);
-            }
-        }
-        let pause = patience.unwrap_or(core.limits.replica_limit_max) * 2;
-        self.hedge = core.now.mono + pause + core.jitter(pause);
     }
 
     fn short(&mut self, core: &mut Core) -> Flow {

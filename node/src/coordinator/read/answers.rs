@@ -22,10 +22,9 @@ use crate::{
 
 impl ReadOp {
     pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
-        let Some(Asked::Waiting { sent, whole }) = self.asked.get(&from) else {
+        let Some(&Asked::Waiting { whole, .. }) = self.asked.get(&from) else {
             return self.wait();
         };
-        let (sent, whole) = (*sent, *whole);
         let (state, suspect, brief) = match answer {
             Answer::Fetched { generation, .. }
                 if generation < core.generation(self.address.token) =>
@@ -47,7 +46,7 @@ impl ReadOp {
             Answer::Other(message) => return self.answer_of_stand_in(core, from, *message),
             Answer::Replicated(_) | Answer::Forwarded(_) => return self.wait(),
         };
-        core.peers.answered(from, core.now.mono.since(sent));
+        self.answered(core, from);
         match state {
             ReplicaState::Absent => self.took(core, from, Known::Nothing, !suspect),
             ReplicaState::Present(bytes) => {
