@@ -47,11 +47,12 @@ impl ReadOp {
             Answer::Replicated(_) | Answer::Forwarded(_) => return self.wait(),
         };
         self.answered(core, from);
+        let counts = !suspect || self.heals_by(core, &state);
         match state {
-            ReplicaState::Absent => self.took(core, from, Known::Nothing, !suspect),
+            ReplicaState::Absent => self.took(core, from, Known::Nothing, counts),
             ReplicaState::Present(bytes) => {
                 if let Some(stored) = self.has_same(&bytes) {
-                    return self.took(core, from, Known::Whole(stored), !suspect);
+                    return self.took(core, from, Known::Whole(stored), counts);
                 }
                 match format::decode(self.address.bucket.0, &self.address.key, &bytes) {
                     Ok(record) if is_too_far_ahead(core, &record) => self.failed(core, from),
@@ -61,7 +62,7 @@ impl ReadOp {
                         } else {
                             Known::Whole(Arc::new(Stored { record, bytes }))
                         };
-                        self.took(core, from, known, !suspect)
+                        self.took(core, from, known, counts)
                     }
                     Err(_) => {
                         core.event(Event::DamagedMessage { from });
@@ -71,6 +72,18 @@ impl ReadOp {
             }
             ReplicaState::Unreadable => self.failed(core, from),
         }
+    }
+
+    /// Whether a state that its own node doubts is enough for healing a damaged record. What it
+    /// lacks was lost there as well, and is with one of the others, who are all asked, or
+    /// nowhere. Only while a change of the ring is under way it may be with those who are to own the
+    /// key and are not asked. A record that cannot be read says nothing: it may be read another
+    /// time.
+    fn heals_by(&self, core: &Core, state: &ReplicaState) -> bool {
+        let n = u8::try_from(self.replicas.len()).unwrap_or(u8::MAX);
+        self.is_recovery()
+            && matches!(state, ReplicaState::Present(_))
+            && core.others(&self.address, n).is_empty()
     }
 
     /// Somebody who may stand in says what it keeps of the key.
