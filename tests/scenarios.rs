@@ -11,6 +11,7 @@
 //! | 18, 32, 44, 45 | `network` |
 //! | 43, 46, 50 | `clients` |
 //! | readers behind | `sessions` |
+//! | large values | `reads` |
 //! | 8, 30 | no story: oracles W4 and W5 in every run, planted bug `merge_by_overwrite` |
 //! | 20, 22, 49 | real files: the store's conformance suite, golden files |
 //! | 40, 47 | real processes: `node/tests` |
@@ -44,6 +45,8 @@ mod membership;
 mod network;
 #[path = "scenarios/quarantine.rs"]
 mod quarantine;
+#[path = "scenarios/reads.rs"]
+mod reads;
 #[path = "scenarios/reaping.rs"]
 mod reaping;
 #[path = "scenarios/ring.rs"]

@@ -26,6 +26,7 @@ use crate::{
         hints::HintNews,
         reap::{Generations, Queue, ReapMessage, send, slot_of},
     },
+    hedging::Hedging,
     hybrid::Hybrid,
     joining::Outsider,
     limits::Limits,
@@ -152,6 +153,8 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) catalogue: Catalogue,
     pub(crate) peers: Peers,
+    /// How many reads may be hedged.
+    pub(crate) hedging: Hedging,
     pub(crate) gossip: Gossip,
     pub(crate) replica: Replica,
     pub(crate) now: Moment,
@@ -445,6 +448,7 @@ impl Core {
             bucket: address.bucket,
             token: address.token,
             key: address.key.clone(),
+            whole_max: Some(0),
         };
         self.send(node, Class::Data, message);
     }

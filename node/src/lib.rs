@@ -31,6 +31,7 @@ pub mod docs;
 pub mod event;
 mod forwards;
 pub mod healing;
+pub mod hedging;
 mod hybrid;
 pub mod identity;
 pub mod joining;

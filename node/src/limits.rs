@@ -35,8 +35,14 @@ pub struct Limits {
     pub damages_max: usize,
     /// Local scans in progress for peers and clients (`scans`).
     pub scans_max: usize,
+    /// A read that asks several replicas asks one for the whole record, and the others for values of
+    /// no more bytes than this: beyond that they say what versions they hold.
+    pub whole_max: u32,
     /// The longest a client may ask a request to wait.
     pub timeout_max: Duration,
+    /// A replica that has not answered a read for less than this is not slow, however quick it
+    /// usually is.
+    pub hedge_min: Duration,
     /// The adaptive per-replica limit never goes below this.
     pub replica_limit_min: Duration,
     /// The adaptive per-replica limit never goes above this.
@@ -77,7 +83,9 @@ impl Default for Limits {
             recoveries_max: 64,
             damages_max: 4_096,
             scans_max: 64,
+            whole_max: 4 << 10,
             timeout_max: Duration::from_mins(10),
+            hedge_min: Duration::from_millis(2),
             replica_limit_min: Duration::from_millis(20),
             replica_limit_max: Duration::from_secs(1),
             catalogue_interval: Duration::from_secs(2),

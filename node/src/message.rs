@@ -153,6 +153,8 @@ pub enum Message {
         token: u64,
         /// The key.
         key: Bytes,
+        /// If its values have more bytes than this, they may be left out.
+        whole_max: Option<u32>,
     },
     /// What a replica holds.
     Fetched {
@@ -163,6 +165,9 @@ pub enum Message {
         /// True if this replica may have lost an earlier state of the key, so that its answer
         /// must not count towards a read quorum.
         suspect: bool,
+        /// The values are left out of the record: each is present but empty. So only who said that
+        /// they may be is answered.
+        brief: bool,
         /// The replica's write generation when it read the record.
         generation: u64,
     },

@@ -15,6 +15,7 @@ mod hints;
 mod joining;
 mod moving;
 mod places;
+mod reading;
 mod reap;
 mod rebuilding;
 mod recovery;
@@ -300,11 +301,12 @@ impl Node {
                 bucket,
                 token,
                 key,
+                whole_max,
                 ..
             } => {
                 let address = place_of(token, bucket, key);
-                self.core
-                    .submit_for(Caller::Peer(from, id), &address, Job::Read);
+                let caller = Caller::Reader(from, id, whole_max);
+                self.core.submit_for(caller, &address, Job::Read);
             }
             Message::Fetched { .. } => self.take_fetched(from, message),
             Message::Scan { .. } => self.start_scan(from, message),
@@ -326,24 +328,6 @@ impl Node {
             } => self.greeted_by(from, &who, left, &heard),
             Message::Greeted { .. } => self.greeting_answered(from, &message),
             Message::Gossip(message) => self.gossip_message(from, message),
-        }
-    }
-
-    fn take_fetched(&mut self, from: NodeId, message: Message) {
-        if let Message::Fetched {
-            id,
-            state,
-            suspect,
-            generation,
-        } = message
-        {
-            self.core.peers.tried(from, id, self.core.now.mono);
-            let answer = Answer::Fetched {
-                state,
-                suspect,
-                generation,
-            };
-            self.answer(from, id, answer);
         }
     }
 
@@ -709,10 +693,6 @@ impl Node {
                     return self.refuse_stale(node, id);
                 }
                 let message = match done {
-                    Done::Read(held) => {
-                        let generation = self.core.generation(address.token);
-                        crate::replica::fetched(id, &held, &self.core.replica, generation)
-                    }
                     // To be asked again: if this directory is refused, what it holds counts for
                     // nothing.
                     Done::Stored { .. } if !self.core.vouches() => {
@@ -739,9 +719,12 @@ impl Node {
                         }
                         replicated(id, Verdict::Failed(format!("{refusal:?}")))
                     }
-                    Done::Coordinated { .. } | Done::Reaping(_) => return,
+                    Done::Read(_) | Done::Coordinated { .. } | Done::Reaping(_) => return,
                 };
                 self.core.send(node, Class::Data, message);
+            }
+            Caller::Reader(node, id, whole_max) => {
+                self.deliver_to_reader((node, id, whole_max), address, done);
             }
         }
     }

@@ -5,6 +5,11 @@
 //! asked last; since who is asked last may never be asked, each gets a question now and then for
 //! whose answer nobody waits, and recovers its place when it is quick again. Whether a peer is
 //! alive is gossip's business, not ours.
+//!
+//! What a peer nearly always takes for a read is followed by steps: up by much when it took longer,
+//! down by little when it did not, so that it comes to rest where one in so many takes longer
+//! (Robbins and Monro, 1951). No samples are kept, and it does not matter how much longer it took,
+//! which is never known of one whose answer nobody waited for.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,6 +20,10 @@ use crate::{limits::Limits, message::RpcId};
 
 /// Before the first answer, a peer is assumed to take this long.
 const FIRST_GUESS: Duration = Duration::from_millis(50);
+/// Of so many reads a peer answers all but one in what it usually takes.
+const USUALLY: u64 = 50;
+/// A step down is one part in so many of what a peer usually takes.
+const STEP: u64 = 512;
 /// A peer that was asked nothing for so long is tried.
 const TRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -35,6 +44,8 @@ struct Trial {
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     latency: BTreeMap<NodeId, Latency>,
+    /// What each usually takes for a read, in nanoseconds.
+    usual: BTreeMap<NodeId, u64>,
     /// When each was last asked something whose answer is timed.
     asked: BTreeMap<NodeId, Instant>,
     trials: BTreeMap<NodeId, Trial>,
@@ -104,6 +115,31 @@ impl Peers {
             .map_or(FIRST_GUESS, |l| Duration::from_micros(l.smooth_us))
     }
 
+    /// A peer has answered a read before it was found slow.
+    pub(crate) fn was_quick(&mut self, peer: NodeId, elapsed: Duration, limits: &Limits) {
+        let first = || nanos(elapsed).saturating_mul(4);
+        let usual = *self.usual.entry(peer).or_insert_with(first);
+        self.step(peer, usual - usual / STEP, limits);
+    }
+
+    /// A peer has not answered a read in what it usually takes.
+    pub(crate) fn took_long(&mut self, peer: NodeId, limits: &Limits) {
+        let usual = nanos(self.usual(peer, limits));
+        self.step(peer, usual + usual / STEP * (USUALLY - 1), limits);
+    }
+
+    fn step(&mut self, peer: NodeId, usual: u64, limits: &Limits) {
+        let most = nanos(limits.replica_limit_max);
+        self.usual
+            .insert(peer, usual.clamp(nanos(limits.hedge_min), most));
+    }
+
+    /// What the peer nearly always takes for a read.
+    pub(crate) fn usual(&self, peer: NodeId, limits: &Limits) -> Duration {
+        let usual = self.usual.get(&peer).copied().map(Duration::from_nanos);
+        usual.unwrap_or(FIRST_GUESS).max(limits.hedge_min)
+    }
+
     /// How long to wait for the peer before trying elsewhere.
     pub(crate) fn limit(&self, peer: NodeId, limits: &Limits) -> Duration {
         self.latency
@@ -115,9 +151,38 @@ impl Peers {
     }
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX >> 8)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_peer_usually_takes_is_exceeded_by_one_in_fifty() {
+        let limits = Limits::default();
+        let mut peers = Peers::default();
+        let peer = NodeId::new(1);
+        let mut long = 0;
+        // Evenly from 2 to 12 ms, in no order.
+        for turn in 0..20_000_u64 {
+            let takes = Duration::from_micros(2_000 + turn * 7_919 % 10_000);
+            if peers.usual(peer, &limits) < takes {
+                peers.took_long(peer, &limits);
+                long += u32::from(10_000 <= turn);
+            } else {
+                peers.was_quick(peer, takes, &limits);
+            }
+        }
+        assert!((150..=250).contains(&long), "of 10,000: {long}");
+        let usual = peers.usual(peer, &limits);
+        assert!((10..13).contains(&usual.as_millis()), "{usual:?}");
+        for _ in 0..100 {
+            peers.took_long(peer, &limits);
+        }
+        assert_eq!(peers.usual(peer, &limits), limits.replica_limit_max);
+    }
 
     #[test]
     fn a_peer_that_nobody_asks_is_tried_and_recovers_its_place() {

@@ -117,6 +117,8 @@ impl Held {
 pub(crate) enum Caller {
     Op(OpKey),
     Peer(NodeId, RpcId),
+    /// A peer that reads, and how many bytes of values it wants at most.
+    Reader(NodeId, RpcId, Option<u32>),
     /// A comparison of trees, or an answer to one.
     Tree(u64),
     /// A holder that hands over a hint; it waits for the receipt.

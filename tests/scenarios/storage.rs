@@ -191,3 +191,50 @@ fn an_old_partition_copied_back_is_noticed_and_mended() {
     }
     story.end();
 }
+
+/// Row 25: of three copies two are damaged before anybody has found the first. The third is all there
+/// is, and when each has heard all others both count again.
+#[test]
+fn two_damaged_copies_are_healed_from_the_third() {
+    for seed in 0..4 {
+        let mut story = Story::begin(260 + seed);
+        let [a, b, c] = [0, 1, 2].map(|place| story.owner(KEY, place));
+        let (op, _) = story.put(a, KEY, None);
+        story.wait(1_000);
+        for node in [a, b] {
+            assert!(story.world.damage(node, KEY), "the record was there");
+        }
+        story.wait(30_000);
+        story.world.isolate(c);
+        let answer = story.get(a, KEY, 2);
+        assert_eq!(answer.ops(), [op], "A and B have asked all there are");
+        story.end();
+    }
+}
+
+/// Row 25: of three copies two are damaged, and who has not heard all the others does not count.
+#[test]
+fn a_damaged_copy_waits_for_a_damaged_one_that_is_away() {
+    let mut options = Options::calm(264);
+    options.limits.recent_bytes_max = 0; // Read from the disk each time.
+    let mut story = Story::with(options);
+    let [a, b, c] = [0, 1, 2].map(|place| story.owner(KEY, place));
+    story.put(a, KEY, None);
+    story.wait(1_000);
+    for node in [a, b] {
+        assert!(story.world.damage(node, KEY), "the record was there");
+    }
+    story.world.isolate(b);
+    story.wait(10_000);
+    let answer = story.get(c, KEY, 2);
+    assert_eq!(
+        answer.code(),
+        Some(ErrorCode::Unavailable),
+        "B is not heard"
+    );
+    story.world.network.mend();
+    story.wait(30_000);
+    story.world.isolate(b);
+    assert_eq!(story.get(c, KEY, 2).ops().len(), 1);
+    story.end();
+}

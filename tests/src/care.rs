@@ -79,7 +79,8 @@ impl World {
         }
     }
 
-    /// Damages some records, one copy of each, and looks on while they are found and mended.
+    /// Damages some records, one copy of each or two of three, and looks on while they are found and
+    /// mended.
     ///
     /// # Errors
     ///
@@ -89,23 +90,7 @@ impl World {
         if self.broken.is_some() || self.options.extras != Extras::NONE {
             return Ok(());
         }
-        let mut rng = Rng::new(self.options.seed, 0x5c0b);
-        let (mut damaged, mut struck) = (BTreeSet::new(), BTreeSet::new());
-        for _ in 0..DAMAGED_MAX {
-            let key = rng.index(self.options.workload.keys);
-            let node = *rng.pick(&self.layout.owners[key]);
-            // In a ring of one nobody has another copy.
-            let mendable = 1 < self.layout.owners[key].len();
-            let key = u32::try_from(key).expect("a run has few keys");
-            // What cannot even be listed is found by comparing, not by reading.
-            if mendable
-                && struck.insert(key)
-                && self.damage(node, key)
-                && self.bytes(node, key).is_some()
-            {
-                damaged.insert((node, key));
-            }
-        }
+        let damaged = self.damage_some();
         self.reported.clear();
         let limit = self.now + care::PASS_MAX;
         for node in 0..self.processes.len() {
@@ -138,6 +123,34 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What was damaged and can be found by reading; the rest is found by comparing.
+    fn damage_some(&mut self) -> BTreeSet<(usize, u32)> {
+        let mut rng = Rng::new(self.options.seed, 0x5c0b);
+        // A stream of its own: what older seeds drew stays as it was.
+        let mut second = Rng::new(self.options.seed, 0x5c0c);
+        let (mut damaged, mut struck) = (BTreeSet::new(), BTreeSet::new());
+        for _ in 0..DAMAGED_MAX {
+            let key = rng.index(self.options.workload.keys);
+            let owners = self.layout.owners[key].clone();
+            let mut nodes = vec![*rng.pick(&owners)];
+            if 2 < owners.len() && second.chance(500_000) {
+                nodes.extend(owners.iter().find(|owner| **owner != nodes[0]));
+            }
+            // In a ring of one nobody has another copy.
+            let mendable = 1 < owners.len();
+            let key = u32::try_from(key).expect("a run has few keys");
+            if !mendable || !struck.insert(key) {
+                continue;
+            }
+            for node in nodes {
+                if self.damage(node, key) && self.bytes(node, key).is_some() {
+                    damaged.insert((node, key));
+                }
+            }
+        }
+        damaged
     }
 
     fn wish(&mut self, node: usize) -> u64 {

@@ -335,6 +335,8 @@ impl World {
             ("crowded_out", net.crowded),
             ("client_lost", net.client_lost),
             ("limits_met", self.refusals),
+            ("answered_whole", self.answers.whole),
+            ("answered_brief", self.answers.brief),
             (
                 "slow_commits",
                 self.processes.iter().map(|p| p.disk.slow_commits()).sum(),

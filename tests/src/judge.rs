@@ -472,6 +472,12 @@ impl World {
         let mut rulings = Vec::new();
         for process in self.processes.iter().filter(|process| process.is_up()) {
             rulings.push(bounds::levels(&process.name, &process.levels(), self.now));
+            if let Some(node) = &process.machine
+                && !node.hedging().is_within_budget()
+            {
+                let hedging = node.hedging();
+                rulings.push(Err(bounds::above_budget(&process.name, &hedging, self.now)));
+            }
             let overdue = process
                 .waiting
                 .iter()

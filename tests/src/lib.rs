@@ -12,6 +12,7 @@
 )]
 
 pub mod agenda;
+pub mod answers;
 mod care;
 pub mod clock;
 pub mod course;

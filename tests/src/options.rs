@@ -310,11 +310,18 @@ impl Options {
     #[must_use]
     pub fn of(seed: u64, generation: Generation) -> Self {
         match generation {
-            Generation::First => Self::first_generation(seed),
-            Generation::Second => Self::second_generation(seed),
-            Generation::Third => Self::third_generation(seed),
+            Generation::First => Self::first_generation(seed).as_ever(),
+            Generation::Second => Self::second_generation(seed).as_ever(),
+            Generation::Third => Self::third_generation(seed).as_ever(),
             Generation::Newest => Self::newest_generation(seed),
         }
+    }
+
+    /// Reads that neither hedge nor leave values out.
+    const fn as_ever(mut self) -> Self {
+        self.limits.hedge_min = self.limits.replica_limit_max;
+        self.limits.whole_max = u32::MAX;
+        self
     }
 
     fn newest_generation(seed: u64) -> Self {
@@ -322,7 +329,16 @@ impl Options {
             .with_reaping()
             .with_stand_ins()
             .with_manners()
+            .with_brief_answers()
             .with_lost_directories()
+    }
+
+    /// In many runs replicas leave values out that are not large at all.
+    fn with_brief_answers(mut self) -> Self {
+        let mut rng = Rng::new(self.seed, 0x0a5d);
+        let usual = Limits::default().whole_max;
+        self.limits.whole_max = *rng.pick(&[usual, usual, 0, 0, 16, 200]);
+        self
     }
 
     /// In some runs one node loses its directory, now and then.

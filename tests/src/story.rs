@@ -122,6 +122,24 @@ impl Story {
         (op, self.send(node, op))
     }
 
+    /// A put of a value of so many bytes, and its answer.
+    pub fn put_large(
+        &mut self,
+        node: usize,
+        key: u32,
+        seen: Option<Seen>,
+        bytes: usize,
+    ) -> (OpIndex, Answer) {
+        let op = Op::new(key, false, self.world.now);
+        let op = self.world.history.push(Op {
+            seen,
+            value_bytes: bytes,
+            sloppy: self.world.options.sloppy,
+            ..op
+        });
+        (op, self.send(node, op))
+    }
+
     /// A delete of what was seen, and its answer.
     pub fn delete(&mut self, node: usize, key: u32, seen: Seen) -> (OpIndex, Answer) {
         let op = self.prepare(key, true, Some(seen), Condition::None);

@@ -24,6 +24,7 @@ use quorate_ring::{Decree, Member, NodeId, Ring};
 
 use crate::{
     agenda::Agenda,
+    answers::Answers,
     care::Drains,
     clock::Clock,
     disk::Disk,
@@ -158,6 +159,8 @@ pub struct World {
     pub deaths: u64,
     /// Times that a node met one of its limits.
     pub refusals: u64,
+    /// What replicas told those who read.
+    pub answers: Answers,
     /// What was kept for others.
     pub kept: Counts,
     /// Who was asked to keep something.
@@ -230,6 +233,7 @@ impl World {
             faulty: true,
             deaths: 0,
             refusals: 0,
+            answers: Answers::default(),
             kept: Counts::default(),
             asked: Asked::default(),
             backups: BTreeMap::new(),
@@ -594,6 +598,7 @@ impl World {
             return;
         };
         self.judge_asked(from, &message);
+        self.answers.note(&message);
         let receiver = &self.processes[to];
         if self.processes[from].links.get(&receiver.id) != Some(&receiver.address) {
             // Nobody listens there.

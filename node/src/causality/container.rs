@@ -231,6 +231,34 @@ impl Container {
         stripped
     }
 
+    /// What this state and another one are together, of which all but the values is known. None if
+    /// a value may be needed that this state does not have: a version that it has not seen.
+    ///
+    /// # Errors
+    ///
+    /// If one dot names two different versions.
+    pub fn with_brief(&self, brief: &Self) -> Result<Option<Self>, EqualDotsDiffer> {
+        let mut other = brief.clone();
+        for (dot, sibling) in &mut other.siblings {
+            if sibling.value.is_none() {
+                continue;
+            }
+            match self.siblings.iter().find(|(held, _)| held == dot) {
+                // Without a value it is what is left of an expired one, here and so in both.
+                Some((_, ours)) if ours.value.is_none() => {}
+                Some((_, ours)) => sibling.value.clone_from(&ours.value),
+                None if self.clock.covers(*dot) => {}
+                None => return Ok(None),
+            }
+        }
+        let mut merged = self.clone();
+        merged.sync(&other)?;
+        // Where the last write wins, it is not the clock that decides what is let go.
+        let has = |dot: &Dot| self.siblings.iter().any(|(held, _)| held == dot);
+        let whole = |(dot, sibling): &(Dot, Sibling)| sibling.value.is_none() || has(dot);
+        Ok(merged.siblings.iter().all(whole).then_some(merged))
+    }
+
     /// Learns everything the other replica knows. True if this container changed.
     ///
     /// A version survives if both sides have it, or if the side without it has neither seen its

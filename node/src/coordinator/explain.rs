@@ -52,6 +52,8 @@ impl ExplainOp {
                 bucket: address.bucket,
                 token: address.token,
                 key: address.key.clone(),
+                // What versions there are is all that is shown.
+                whole_max: Some(0),
             };
             core.send(node, Class::Data, message);
         }

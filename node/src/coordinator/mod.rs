@@ -46,6 +46,8 @@ pub(crate) enum Answer {
     Fetched {
         state: ReplicaState,
         suspect: bool,
+        /// Without values.
+        brief: bool,
         generation: u64,
     },
     Replicated(Verdict),

@@ -1,33 +1,33 @@
 //! One read at its coordinator.
 //!
 //! Ask as many replicas as the quorum needs, ourselves first and slow ones last; ask another when
-//! one is silent beyond its limit, damaged, or may have forgotten the key. Merge what they hold.
+//! one takes long (`hedge`), is damaged, or may have forgotten the key. Merge what they hold; of
+//! large values one copy is enough (`brief`).
 //! When a majority is asked and the answers differ, those behind are brought up to date *before*
 //! the answer goes out, so that a later majority read cannot go back behind this one; otherwise
 //! they are brought up to date without waiting. A repair is always a merge.
 
+mod answers;
+mod brief;
+mod hedge;
 mod mend;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use quorate_client::wire::{ErrorBody, ErrorCode, GetReply, Response};
 use quorate_gossip::Instant;
 use quorate_ring::NodeId;
 
-use super::{Answer, Flow, write::version};
+use self::{answers::is_too_far_ahead, brief::Known};
+use super::{Flow, write::version};
 use crate::{
     bucket::Bucket,
     causality::{Actor, Clock, Container},
     core::{Core, Notice, Origin, ReadOutcome, Voice},
     event::Event,
     healing::{hints::message::HintMessage, message::Place, reap::slot_of},
-    message::{Class, Message, ReplicaState, RpcId},
-    replica::{Address, DamageId, Done, Held, Job, OpKey, Stored},
-    store::format::{self, Record},
+    message::{Class, Message, RpcId},
+    replica::{Address, DamageId, Done, Held, Job, OpKey},
 };
 
 /// What a client wants to know.
@@ -77,18 +77,22 @@ pub(crate) struct Quorum {
 enum Asked {
     Waiting {
         sent: Instant,
+        /// Also for large values.
+        whole: bool,
+        /// When another is asked in its stead, if that may be.
+        hedge: Option<Instant>,
     },
     Answered {
-        held: Option<Arc<Stored>>,
+        known: Known,
         counts: bool,
     },
     Failed,
 }
 
 impl Asked {
-    fn stored(&self) -> Option<&Arc<Stored>> {
+    const fn known(&self) -> Option<&Known> {
         match self {
-            Self::Answered { held, .. } => held.as_ref(),
+            Self::Answered { known, .. } => Some(known),
             Self::Waiting { .. } | Self::Failed => None,
         }
     }
@@ -116,7 +120,8 @@ pub(crate) struct ReadOp {
     stand_ins: Vec<NodeId>,
     asked: BTreeMap<NodeId, Asked>,
     phase: Phase,
-    hedge: Instant,
+    /// When another is asked, whatever it costs.
+    late: Instant,
     deadline: Instant,
     own_suspect: bool,
     /// What is known to be wrong with our own record since before the others were asked.
@@ -215,7 +220,7 @@ impl ReadOp {
             stand_ins: Vec::new(),
             asked: BTreeMap::new(),
             phase: Phase::Gathering,
-            hedge: deadline,
+            late: deadline,
             deadline,
             own_suspect: false,
             damage: None,
@@ -223,6 +228,7 @@ impl ReadOp {
         };
         op.damage = core.replica.damage(&op.address);
         op.own_suspect = op.is_recovery();
+        core.hedging.read();
         if op.ask_first(core) {
             core.try_others(&op.address, &op.replicas);
             Ok(op)
@@ -247,9 +253,11 @@ impl ReadOp {
                 return false;
             }
         }
+        let mut whole = true;
         for node in order.into_iter().take(usize::from(self.quorum)) {
             if node != core.me || !self.is_recovery() {
-                self.ask(core, node);
+                self.ask(core, node, whole);
+                whole = self.is_recovery();
             }
         }
         true
@@ -275,10 +283,13 @@ impl ReadOp {
         matches!(self.reader, Reader::Recovery)
     }
 
-    fn ask(&mut self, core: &mut Core, node: NodeId) {
+    /// Asks a node what it holds; unless it has to be the whole, without values that are large.
+    fn ask(&mut self, core: &mut Core, node: NodeId, whole: bool) {
         let sent = core.now.mono;
-        self.asked.insert(node, Asked::Waiting { sent });
-        self.hedge = sent + core.patience(node);
+        let hedge = self.hedge_at(core, node);
+        let waiting = Asked::Waiting { sent, whole, hedge };
+        self.asked.insert(node, waiting);
+        self.late = sent + core.patience(node);
         if self.stand_ins.contains(&node) {
             let body = HintMessage::Ask {
                 place: Place::from(&self.address),
@@ -297,32 +308,9 @@ impl ReadOp {
             bucket: self.address.bucket,
             token: self.address.token,
             key: self.address.key.clone(),
+            whole_max: (!whole).then_some(core.limits.whole_max),
         };
         core.send(node, Class::Data, message);
-    }
-
-    /// Asks the next best replica that has not been asked yet.
-    fn ask_another(&mut self, core: &mut Core) -> bool {
-        let mut order = core.by_speed(&self.replicas);
-        if self.stand_ins.is_empty() && order.iter().all(|node| self.asked.contains_key(node)) {
-            self.stand_ins = self.may_stand_in(core, StandIns::ForTheSilent);
-        }
-        order.extend(self.stand_ins.iter().copied());
-        let next = order
-            .into_iter()
-            .find(|node| !self.asked.contains_key(node))
-            .filter(|node| *node != core.me || !self.is_recovery());
-        if let Some(node) = next {
-            self.ask(core, node);
-        }
-        next.is_some()
-    }
-
-    pub(crate) fn wait(&self) -> Flow {
-        match self.phase {
-            Phase::Gathering => Flow::Until(self.hedge.min(self.deadline)),
-            Phase::Repairing { .. } => Flow::Until(self.deadline),
-        }
     }
 
     pub(crate) fn notice(&mut self, core: &mut Core, notice: Notice) -> Flow {
@@ -331,17 +319,18 @@ impl ReadOp {
             Notice::Local(Done::Read(_)) if !core.vouches() => self.failed(core, core.me),
             Notice::Local(Done::Read(held)) => {
                 let me = core.me;
+                self.answered(core, me);
                 let alone = core.voice == Voice::Alone && self.quorum == 1;
                 let counts = core.replica.counts() || alone;
                 match held {
-                    Held::Absent => self.took(core, me, None, counts),
+                    Held::Absent => self.took(core, me, Known::Nothing, counts),
                     Held::Present(stored) if is_too_far_ahead(core, &stored.record) => {
                         self.failed(core, me)
                     }
                     Held::Present(stored) => {
                         let suspect = stored.record.suspect;
                         self.own_suspect |= suspect;
-                        self.took(core, me, Some(stored), !suspect && counts)
+                        self.took(core, me, Known::Whole(stored), !suspect && counts)
                     }
                     Held::Unreadable => {
                         self.own_suspect = true;
@@ -358,105 +347,8 @@ impl ReadOp {
         }
     }
 
-    pub(crate) fn answer(&mut self, core: &mut Core, from: NodeId, answer: Answer) -> Flow {
-        let Some(Asked::Waiting { sent }) = self.asked.get(&from) else {
-            return self.wait();
-        };
-        let (state, suspect) = match answer {
-            Answer::Fetched { generation, .. }
-                if generation < core.generation(self.address.token) =>
-            {
-                // As good as none: it may be what has been reaped since.
-                core.tell_behind(from, self.address.token);
-                return self.wait();
-            }
-            Answer::Fetched { state, suspect, .. } => (state, suspect),
-            Answer::Stale => {
-                self.ask(core, from);
-                return self.wait();
-            }
-            Answer::Other(message) => return self.answer_of_stand_in(core, from, *message),
-            Answer::Replicated(_) | Answer::Forwarded(_) => return self.wait(),
-        };
-        core.peers.answered(from, core.now.mono.since(*sent));
-        match state {
-            ReplicaState::Absent => self.took(core, from, None, !suspect),
-            ReplicaState::Present(bytes) => {
-                if let Some(stored) = self.has_same(&bytes) {
-                    return self.took(core, from, Some(stored), !suspect);
-                }
-                match format::decode(self.address.bucket.0, &self.address.key, &bytes) {
-                    Ok(record) if is_too_far_ahead(core, &record) => self.failed(core, from),
-                    Ok(record) => {
-                        let stored = Arc::new(Stored { record, bytes });
-                        self.took(core, from, Some(stored), !suspect)
-                    }
-                    Err(_) => {
-                        core.event(Event::DamagedMessage { from });
-                        self.failed(core, from)
-                    }
-                }
-            }
-            ReplicaState::Unreadable => self.failed(core, from),
-        }
-    }
-
-    /// Somebody who may stand in says what it keeps of the key.
-    fn answer_of_stand_in(&mut self, core: &mut Core, from: NodeId, message: Message) -> Flow {
-        let Message::Hint {
-            body:
-                HintMessage::Held {
-                    complete,
-                    hints,
-                    generation,
-                },
-            ..
-        } = message
-        else {
-            return self.wait();
-        };
-        if generation < core.generation(self.address.token) {
-            core.tell_behind(from, self.address.token);
-            return self.wait();
-        }
-        let mut merged = Container::new();
-        for (_, bytes) in &hints {
-            let decoded = format::decode(self.address.bucket.0, &self.address.key, bytes);
-            match decoded {
-                Ok(record) if is_too_far_ahead(core, &record) => return self.failed(core, from),
-                Ok(record) if merged.sync(&record.container).is_ok() => {}
-                Ok(_) | Err(_) => {
-                    core.event(Event::DamagedMessage { from });
-                    return self.failed(core, from);
-                }
-            }
-        }
-        if merged.clock().is_empty() {
-            return self.took(core, from, None, complete);
-        }
-        let record = Record {
-            container: merged,
-            suspect: false,
-        };
-        let bytes = format::encode(self.address.bucket.0, &self.address.key, &record);
-        let stored = Arc::new(Stored { record, bytes });
-        self.took(core, from, Some(stored), complete)
-    }
-
-    /// What another replica has answered, if it is the same to the byte.
-    fn has_same(&self, bytes: &Bytes) -> Option<Arc<Stored>> {
-        let mut stored = self.asked.values().filter_map(Asked::stored);
-        stored.find(|stored| stored.bytes == *bytes).cloned()
-    }
-
-    fn took(
-        &mut self,
-        core: &mut Core,
-        node: NodeId,
-        held: Option<Arc<Stored>>,
-        counts: bool,
-    ) -> Flow {
-        self.asked.insert(node, Asked::Answered { held, counts });
+    fn took(&mut self, core: &mut Core, node: NodeId, known: Known, counts: bool) -> Flow {
+        self.asked.insert(node, Asked::Answered { known, counts });
         if !matches!(self.phase, Phase::Gathering) {
             return self.wait();
         }
@@ -509,9 +401,10 @@ impl ReadOp {
         if let Some(agreed) = self.agreed() {
             return self.end(core, Ok(&agreed.record.container));
         }
-        let mut merged = Container::new();
-        for stored in self.asked.values().filter_map(Asked::stored) {
-            if merged.sync(&stored.record.container).is_err() {
+        match self.gather(core) {
+            Ok(Some(merged)) => self.mend(core, merged),
+            Ok(None) => self.wait(),
+            Err(_) => {
                 core.event(Event::EqualDotsDiffer {
                     bucket: self.address.bucket,
                     key: self.address.key.clone(),
@@ -519,10 +412,9 @@ impl ReadOp {
                 });
                 let message = "replicas hold different values under one dot";
                 let error = ErrorBody::new(ErrorCode::Internal, message);
-                return self.end(core, Err(error));
+                self.end(core, Err(error))
             }
         }
-        self.mend(core, merged)
     }
 
     /// What the reader has seen of the key already; nothing unless it is a client.
@@ -540,8 +432,9 @@ impl ReadOp {
     fn look_further(&mut self, core: &mut Core) -> Option<Flow> {
         let seen = self.seen().filter(|seen| !seen.is_empty())?.clone();
         let mut found = Clock::new();
-        for stored in self.asked.values().filter_map(Asked::stored) {
-            found.join(stored.record.container.clock());
+        let known = self.asked.values().filter_map(Asked::known);
+        for outline in known.filter_map(Known::outline) {
+            found.join(outline.clock());
         }
         if found.dominates(&seen) {
             return None;
@@ -593,17 +486,6 @@ impl ReadOp {
         self.end(core, Err(ErrorBody::new(ErrorCode::Unavailable, message)))
     }
 
-    /// What all who answered hold, if it is the same to the byte and nobody doubts it.
-    fn agreed(&self) -> Option<Arc<Stored>> {
-        let mut answered = self.asked.values().filter_map(|asked| match asked {
-            Asked::Answered { held, .. } => Some(held.as_ref()),
-            Asked::Waiting { .. } | Asked::Failed => None,
-        });
-        let first = answered.next().flatten()?;
-        let same = |held: Option<&Arc<Stored>>| held.is_some_and(|held| held.bytes == first.bytes);
-        (!self.own_suspect && answered.all(same)).then(|| Arc::clone(first))
-    }
-
     /// The ring has changed: if other nodes have to be asked, the read begins again.
     pub(crate) fn replan(&mut self, core: &mut Core) -> Flow {
         let replicas = core.owners(&self.address);
@@ -637,41 +519,6 @@ impl ReadOp {
             return self.short(core);
         }
         self.wait()
-    }
-
-    pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
-        let now = core.now.mono;
-        if self.deadline <= now {
-            core.replica.withdraw(&self.address, self.key);
-            return self.short(core);
-        }
-        if matches!(self.phase, Phase::Gathering) && self.hedge <= now {
-            for (node, asked) in &self.asked {
-                if let Asked::Waiting { sent } = asked {
-                    core.peers.silent(*node, now.since(*sent));
-                }
-            }
-            if !self.ask_another(core) {
-                self.ask_again(core);
-            }
-        }
-        self.wait()
-    }
-
-    /// Everyone has been asked: questions or answers may have been lost.
-    fn ask_again(&mut self, core: &mut Core) {
-        let waiting = |(node, asked): (&NodeId, &Asked)| {
-            matches!(asked, Asked::Waiting { .. }).then_some(*node)
-        };
-        let silent: Vec<NodeId> = self.asked.iter().filter_map(waiting).collect();
-        let patience = silent.iter().map(|node| core.patience(*node)).max();
-        for node in silent {
-            if node != core.me {
-                self.ask(core, node);
-            }
-        }
-        let pause = patience.unwrap_or(core.limits.replica_limit_max) * 2;
-        self.hedge = core.now.mono + pause + core.jitter(pause);
     }
 
     fn short(&mut self, core: &mut Core) -> Flow {
@@ -741,16 +588,4 @@ impl ReadOp {
             stand_ins: u8::try_from(self.stood_in()).unwrap_or(u8::MAX),
         }
     }
-}
-
-/// True if the record bears a stamp that nobody believes, so that it must not win.
-fn is_too_far_ahead(core: &mut Core, record: &Record) -> bool {
-    let stamp = record.container.stamp();
-    let refused = stamp.is_some_and(|stamp| core.hybrid.refuses(stamp, core.now));
-    if refused {
-        core.event(Event::Refused {
-            limit: "clock_skew",
-        });
-    }
-    refused
 }

@@ -8,8 +8,8 @@ use quorate_ring::{Member, NodeId, Phase};
 
 use super::Node;
 use crate::{
-    coordinator::status, core::Voice, healing::inspect::INSPECTIONS_MAX, message::BucketId,
-    ring_message::Progress,
+    coordinator::status, core::Voice, healing::inspect::INSPECTIONS_MAX, hedging::Hedging,
+    message::BucketId, ring_message::Progress,
 };
 
 /// Sizes of everything that is bounded: (name, now, most).
@@ -99,6 +99,12 @@ impl Node {
     #[must_use]
     pub fn bucket_id(&self, name: &str) -> Option<BucketId> {
         self.core.catalogue.find(name).ok().map(|bucket| bucket.id)
+    }
+
+    /// How many reads were hedged.
+    #[must_use]
+    pub const fn hedging(&self) -> Hedging {
+        self.core.hedging
     }
 
     /// Sizes of everything that is bounded.

@@ -22,6 +22,7 @@ impl Replica {
         let peer = |caller: &Caller| match caller {
             Caller::Peer(node, id) | Caller::Holder(node, id) => Some((*node, *id)),
             Caller::Op(_)
+            | Caller::Reader(..)
             | Caller::Tree(_)
             | Caller::Receipt(..)
             | Caller::Inquiry(_)

@@ -537,6 +537,7 @@ impl Host {
                 mended: inner.node.mended(),
                 spent: inner.node.background_spent(),
                 tombstones: inner.node.tombstones(),
+                hedging: inner.node.hedging(),
             }
         };
         self.show_standing();

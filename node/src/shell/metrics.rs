@@ -5,6 +5,7 @@
 mod answers;
 mod healing;
 mod hints;
+mod reads;
 mod standing;
 
 use std::{array, sync::atomic::AtomicU64, time::Duration};
@@ -23,7 +24,8 @@ use prometheus_client::{
 use quorate_client::wire::{ErrorCode, Request, Response};
 
 pub(super) use self::standing::Place;
-use self::{answers::Answers, healing::Healing, hints::Hints};
+use self::{answers::Answers, healing::Healing, hints::Hints, reads::Reads};
+use crate::hedging::Hedging;
 
 /// What was asked, as far as metrics tell operations apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +134,7 @@ pub(super) struct Metrics {
     pub(super) healing: Healing,
     pub(super) hints: Hints,
     answers: Answers,
+    reads: Reads,
     pub(super) standing: standing::Standing,
     repairs: [Counter; 2],
     refusals: Family<Label, Counter>,
@@ -162,6 +165,7 @@ pub(super) struct Snapshot {
     pub(super) spent: Vec<(&'static str, Duration)>,
     /// Held at the last scan, and waiting to be reaped.
     pub(super) tombstones: (u64, usize),
+    pub(super) hedging: Hedging,
 }
 
 fn latency() -> Histogram {
@@ -190,6 +194,7 @@ impl Metrics {
         let kind = |kind| repairs.get_or_create(&[("kind", kind)]).clone();
         let repair_counters = [kind("async"), kind("sync")];
         let answers = Answers::new(&mut registry);
+        let reads = Reads::new(&mut registry);
         let standing = standing::Standing::new(&mut registry);
         let mut counter = |name, help| {
             let counter = Counter::default();
@@ -200,6 +205,7 @@ impl Metrics {
             served,
             syncs,
             answers,
+            reads,
             standing,
             repairs: repair_counters,
             corrupt: counter(
@@ -284,6 +290,7 @@ impl Metrics {
         self.healing.show_spent(&now.spent);
         self.healing
             .show_tombstones(now.tombstones.0, now.tombstones.1);
+        self.reads.show(&now.hedging);
         self.uptime.set(now.uptime.as_secs_f64());
         self.disk
             .set(i64::try_from(now.disk_bytes).unwrap_or(i64::MAX));
@@ -361,6 +368,7 @@ mod tests {
             mended: 2,
             spent: vec![("scrub", Duration::from_secs(3))],
             tombstones: (5, 0),
+            hedging: Hedging::default(),
         });
         for line in [
             "quorate_requests_total{op=\"get\",outcome=\"not_found\"} 1",

@@ -61,11 +61,15 @@ struct Fetch<'a> {
     token: u64,
     #[serde(rename = "k", borrow, with = "serde_bytes")]
     key: &'a [u8],
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    whole_max: Option<u32>,
 }
 
 const ABSENT: u8 = 1;
 const PRESENT: u8 = 2;
 const UNREADABLE: u8 = 3;
+/// As [`PRESENT`], with empty values. A reader that has not asked for it does not know it.
+const BRIEF: u8 = 4;
 
 #[derive(Serialize, Deserialize)]
 struct Fetched<'a> {
@@ -243,11 +247,11 @@ pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), Encode
             generation: *generation,
         };
         Replicated REPLICATED { verdict } => replicated(verdict);
-        Fetch FETCH { epoch, bucket, token, key } => Fetch {
-            epoch: epoch.get(), bucket: bucket.0, token: *token, key,
+        Fetch FETCH { epoch, bucket, token, key, whole_max } => Fetch {
+            epoch: epoch.get(), bucket: bucket.0, token: *token, key, whole_max: *whole_max,
         };
-        Fetched FETCHED { state, suspect, generation } => {
-            fetched(state, *suspect, *generation)
+        Fetched FETCHED { state, suspect, brief, generation } => {
+            fetched((state, *brief), *suspect, *generation)
         };
         Forward FORWARD { principal, budget, write, stand_in } => Forward {
             stand_in: *stand_in, ..forward(principal, *budget, write)
@@ -300,9 +304,10 @@ pub(super) fn verdict_of(code: u8, detail: Option<&str>) -> Result<Verdict, Deco
     })
 }
 
-fn fetched(state: &ReplicaState, suspect: bool, generation: u64) -> Fetched<'_> {
+fn fetched((state, brief): (&ReplicaState, bool), suspect: bool, generation: u64) -> Fetched<'_> {
     let (state, record) = match state {
         ReplicaState::Absent => (ABSENT, &[][..]),
+        ReplicaState::Present(record) if brief => (BRIEF, &record[..]),
         ReplicaState::Present(record) => (PRESENT, &record[..]),
         ReplicaState::Unreadable => (UNREADABLE, &[][..]),
     };
@@ -376,6 +381,7 @@ pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, Dec
                 bucket: BucketId(body.bucket),
                 token: body.token,
                 key: frame.slice_ref(body.key),
+                whole_max: body.whole_max,
             }
         }
         kind::FETCHED => {
@@ -384,6 +390,7 @@ pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, Dec
                 id,
                 state: body.meaning(frame)?,
                 suspect: body.suspect,
+                brief: body.state == BRIEF,
                 generation: body.generation,
             }
         }
@@ -459,7 +466,7 @@ impl Fetched<'_> {
     fn meaning(&self, frame: &Bytes) -> Result<ReplicaState, DecodeError> {
         Ok(match self.state {
             ABSENT => ReplicaState::Absent,
-            PRESENT => ReplicaState::Present(frame.slice_ref(self.record)),
+            PRESENT | BRIEF => ReplicaState::Present(frame.slice_ref(self.record)),
             UNREADABLE => ReplicaState::Unreadable,
             code => return Err(unknown("replica state", code)),
         })

@@ -54,7 +54,27 @@ pub(super) fn samples() -> Vec<Message> {
     all.extend(rare());
     all.extend(gossip());
     all.extend(greetings());
+    all.extend(brief());
     all
+}
+
+fn brief() -> [Message; 2] {
+    let ask = Message::Fetch {
+        id: ID,
+        epoch: RingEpoch::FIRST,
+        bucket: BucketId(1),
+        token: 3,
+        key: KEY,
+        whole_max: Some(4_096),
+    };
+    let answer = Message::Fetched {
+        id: ID,
+        state: ReplicaState::Present(RECORD),
+        suspect: false,
+        brief: true,
+        generation: 0,
+    };
+    [ask, answer]
 }
 
 fn hot() -> Vec<Message> {
@@ -85,6 +105,7 @@ fn hot() -> Vec<Message> {
             bucket: BucketId(1),
             token: 3,
             key: KEY,
+            whole_max: None,
         },
     ];
     all.extend(verdicts.map(|verdict| Message::Replicated { id: ID, verdict }));
@@ -92,6 +113,7 @@ fn hot() -> Vec<Message> {
         id: ID,
         suspect: state == ReplicaState::Absent,
         state,
+        brief: false,
         generation: 0,
     }));
     all
@@ -375,6 +397,7 @@ fn messages() -> impl Strategy<Value = Message> {
         |((id, suspect, state, generation), record)| Message::Fetched {
             id: RpcId(id),
             suspect,
+            brief: state % 3 == 1 && generation % 2 == 1,
             generation,
             state: match state % 3 {
                 0 => ReplicaState::Absent,

@@ -3,6 +3,8 @@
 //!
 //! A process that stood still may answer late by as long as it stood.
 
+use quorate_node::hedging::Hedging;
+
 use super::{Broken, Ruling};
 
 const PROMISE: &str = "bounds (P7, W16)";
@@ -36,6 +38,12 @@ pub fn levels(node: &str, levels: &[Level], at: u64) -> Ruling {
         }
     }
     Ok(())
+}
+
+/// A node has asked more replicas in the stead of slow ones than its reads paid for.
+#[must_use]
+pub fn above_budget(node: &str, hedging: &Hedging, at: u64) -> Broken {
+    Broken::new(PROMISE, at, format!("{node} hedges too much: {hedging:?}"))
 }
 
 /// Nothing is left over once nobody asks for anything.

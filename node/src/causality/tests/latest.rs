@@ -175,6 +175,14 @@ proptest! {
     }
 
     #[test]
+    fn values_that_are_left_out_are_not_missed(history in history()) {
+        let world = World::after(history);
+        for (one, other) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
+            super::brief::is_as_good_as_whole(&world.held(one), &world.held(other));
+        }
+    }
+
+    #[test]
     fn who_has_the_greater_clock_has_the_later_write(history in history()) {
         let world = World::after(history);
         for (a, b) in [(0, 1), (1, 2), (2, 0)] {

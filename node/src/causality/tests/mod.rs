@@ -1,5 +1,6 @@
 //! Tests of versions: examples, laws against a model, and the contexts clients hold.
 
+mod brief;
 mod contexts;
 mod examples;
 mod expiry;

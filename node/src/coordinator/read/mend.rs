@@ -4,18 +4,18 @@
 //! answer waits until enough replicas hold it. What heals this node's own damaged record is only
 //! what all others said since that damage was found. A repair is always a merge.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use quorate_ring::NodeId;
 
-use super::{Asked, Phase, ReadOp};
+use super::{Asked, Phase, ReadOp, brief::Known};
 use crate::{
     causality::Container,
     coordinator::Flow,
     core::Core,
     event::Event,
-    replica::{Caller, Job, Merge, Stored},
+    replica::{Caller, Job, Merge},
     store::format::{self, Record},
 };
 
@@ -23,17 +23,17 @@ impl ReadOp {
     /// Brings the replicas that answered up to date; waits for that if a later read of a majority
     /// might otherwise miss what this one shows.
     pub(super) fn mend(&mut self, core: &mut Core, merged: Container) -> Flow {
-        let behind = |held: &Option<Arc<Stored>>| match held {
-            Some(stored) => !same(&stored.record.container, &merged),
+        let behind = |known: &Known| match known.outline() {
+            Some(outline) => !same(outline, &merged),
             None => !merged.clock().is_empty(),
         };
         let mut holders = BTreeSet::new();
         let mut stale = Vec::new();
         for (node, asked) in &self.asked {
-            if let Asked::Answered { held, .. } = asked
+            if let Asked::Answered { known, .. } = asked
                 && !self.stand_ins.contains(node)
             {
-                if behind(held) {
+                if behind(known) {
                     stale.push(*node);
                 } else {
                     holders.insert(*node);

@@ -1,0 +1,138 @@
+//! What a read does while replicas are silent.
+//!
+//! It asks as many replicas as have to answer, not all of them as Dynamo and Riak do: an answer for
+//! which nobody waits costs a replica as much as one that counts, and a node that asks all three
+//! for each read of two has half as much again to do. What asking all is good for, that the
+//! slowest does not matter, is had for less: if one takes longer than it nearly always does,
+//! another is asked as well, within a budget.
+//!
+//! One that is silent beyond all measure is another matter: its question or its answer may be
+//! lost, or it may be dead. Then others are asked whatever it costs, also those who stand in.
+
+use quorate_gossip::Instant;
+use quorate_ring::NodeId;
+
+use super::{Asked, Phase, ReadOp, StandIns};
+use crate::{coordinator::Flow, core::Core};
+
+impl ReadOp {
+    pub(crate) fn wait(&self) -> Flow {
+        if matches!(self.phase, Phase::Repairing { .. }) {
+            return Flow::Until(self.deadline);
+        }
+        let hedges = self.asked.values().filter_map(|asked| match asked {
+            Asked::Waiting { hedge, .. } => *hedge,
+            Asked::Answered { .. } | Asked::Failed => None,
+        });
+        let first = hedges.min().unwrap_or(self.deadline);
+        Flow::Until(first.min(self.late).min(self.deadline))
+    }
+
+    pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
+        let now = core.now.mono;
+        if self.deadline <= now {
+            core.replica.withdraw(&self.address, self.key);
+            return self.short(core);
+        }
+        if matches!(self.phase, Phase::Gathering) {
+            self.hedge(core);
+            if self.late <= now {
+                self.is_late(core);
+            }
+        }
+        self.wait()
+    }
+
+    /// Asks one more replica for each that takes longer than it nearly always does, if that may be.
+    fn hedge(&mut self, core: &mut Core) {
+        let now = core.now.mono;
+        let mut slow = Vec::new();
+        for (node, asked) in &mut self.asked {
+            if let Asked::Waiting { hedge, .. } = asked
+                && hedge.take_if(|at| *at <= now).is_some()
+            {
+                slow.push(*node);
+            }
+        }
+        for node in slow {
+            core.peers.took_long(node, &core.limits);
+            if let Some(another) = self.next(core)
+                && core.hedging.may()
+            {
+                self.ask(core, another, !self.has_whole());
+            }
+        }
+    }
+
+    fn is_late(&mut self, core: &mut Core) {
+        let now = core.now.mono;
+        for (node, asked) in &self.asked {
+            if let Asked::Waiting { sent, .. } = asked {
+                core.peers.silent(*node, now.since(*sent));
+            }
+        }
+        if !self.ask_another(core) {
+            self.ask_again(core);
+        }
+    }
+
+    /// The next best replica that has not been asked yet.
+    fn next(&self, core: &Core) -> Option<NodeId> {
+        core.by_speed(&self.replicas)
+            .into_iter()
+            .find(|node| !self.asked.contains_key(node))
+            .filter(|node| *node != core.me || !self.is_recovery())
+    }
+
+    /// Asks the next best replica that has not been asked yet, or one who stands in.
+    pub(super) fn ask_another(&mut self, core: &mut Core) -> bool {
+        let mut next = self.next(core);
+        if next.is_none() {
+            if self.stand_ins.is_empty() {
+                self.stand_ins = self.may_stand_in(core, StandIns::ForTheSilent);
+            }
+            let mut others = self.stand_ins.iter().copied();
+            next = others.find(|node| !self.asked.contains_key(node));
+        }
+        if let Some(node) = next {
+            self.ask(core, node, !self.has_whole());
+        }
+        next.is_some()
+    }
+
+    /// Everyone has been asked: questions or answers may have been lost.
+    fn ask_again(&mut self, core: &mut Core) {
+        let waiting = |(node, asked): (&NodeId, &Asked)| {
+            matches!(asked, Asked::Waiting { .. }).then_some(*node)
+        };
+        let silent: Vec<NodeId> = self.asked.iter().filter_map(waiting).collect();
+        let patience = silent.iter().map(|node| core.patience(*node)).max();
+        let whole = !self.has_whole();
+        for node in silent {
+            if node != core.me {
+                self.ask(core, node, whole);
+            }
+        }
+        let pause = patience.unwrap_or(core.limits.replica_limit_max) * 2;
+        self.late = core.now.mono + pause + core.jitter(pause);
+    }
+
+    /// When another may be asked in a node's stead that is asked now.
+    pub(super) fn hedge_at(&self, core: &Core, node: NodeId) -> Option<Instant> {
+        let replica = self.replicas.contains(&node) && !self.is_recovery();
+        replica.then(|| core.now.mono + core.peers.usual(node, &core.limits))
+    }
+
+    /// A node has answered: in time, unless another was asked in its stead by then.
+    pub(super) fn answered(&self, core: &mut Core, node: NodeId) {
+        if let Some(Asked::Waiting { sent, hedge, .. }) = self.asked.get(&node) {
+            let elapsed = core.now.mono.since(*sent);
+            if node != core.me {
+                core.peers.answered(node, elapsed);
+            }
+            if hedge.is_some() {
+                core.peers.was_quick(node, elapsed, &core.limits);
+            }
+        }
+    }
+}
