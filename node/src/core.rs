@@ -389,8 +389,12 @@ impl Core {
 
     /// Whether this node is a replica of the key, in the ring that reads ask or in the other.
     pub(crate) fn belongs_here(&self, address: &Address) -> bool {
+        self.belongs_to(self.me, address)
+    }
+
+    fn belongs_to(&self, node: NodeId, address: &Address) -> bool {
         let n = self.catalogue.replicas(address.bucket).unwrap_or(0);
-        self.owners(address).contains(&self.me) || self.others(address, n).contains(&self.me)
+        self.owners(address).contains(&node) || self.others(address, n).contains(&node)
     }
 
     pub(crate) fn names(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<String> {
@@ -550,11 +554,15 @@ impl Core {
         true
     }
 
-    /// Sends a repair again that was refused under an older ring. False if it is not one.
+    /// Sends a repair again that was refused under an older ring, unless the key is no longer that
+    /// node's: nobody there would hand it over again. False if it is not a repair.
     pub(crate) fn resend_repair(&mut self, to: NodeId, rpc: RpcId) -> bool {
         let Some(address) = self.repair_rpcs.get(&(to, rpc)).cloned() else {
             return false;
         };
+        if !self.belongs_to(to, &address) {
+            return self.repaired(to, rpc, false);
+        }
         if let Some(repair) = self.repairs.get(&(address.clone(), to)) {
             let record = Record {
                 container: repair.container.clone(),
