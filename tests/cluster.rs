@@ -16,6 +16,8 @@ mod moving;
 mod programs;
 #[path = "cluster/restart.rs"]
 mod restart;
+#[path = "cluster/salvage.rs"]
+mod salvage;
 
 use std::{
     collections::BTreeMap,
