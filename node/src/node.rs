@@ -249,15 +249,13 @@ impl Node {
     }
 
     fn receive(&mut self, from: NodeId, message: Message) {
-        if self.admits(from, &message) {
+        let read = !self.core.sets_aside || !aside::reads_the_store(&message);
+        if read && self.admits(from, &message) {
             self.route(from, message);
         }
     }
 
     fn route(&mut self, from: NodeId, message: Message) {
-        if self.core.sets_aside && aside::reads_the_store(&message) {
-            return;
-        }
         match message {
             Message::Ring { id, message } => self.ring_message(from, id, message),
             Message::Forward {
