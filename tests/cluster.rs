@@ -18,6 +18,8 @@ mod moving;
 mod programs;
 #[path = "cluster/restart.rs"]
 mod restart;
+#[path = "cluster/salvage.rs"]
+mod salvage;
 #[path = "cluster/split.rs"]
 mod split;
 

@@ -195,10 +195,10 @@ fn requests_for_buckets_and_nodes() -> Vec<(Request, &'static str)> {
         ),
         (
             Request::Healing(HealingRequest {
-                after: Bytes::new(),
                 verb: "roots".to_owned(),
                 bucket: "b".to_owned(),
                 timeout_ms: 7,
+                ..HealingRequest::default()
             }),
             "2100000017000001010000000000000083a476657262a5726f6f7473a6627563\
              6b6574a162aa74696d656f75745f6d7307",

@@ -266,9 +266,9 @@ impl Core {
         replica.submit(limits, tickets, address.clone(), caller, job);
     }
 
-    /// Whether what is stored here may count as stored for others. A directory that nobody has taken
-    /// note of may turn out to be an old one; and what one takes in that is not the node's any more,
-    /// before that is agreed on, is set aside.
+    /// Whether what is stored here may count as stored for others. A directory that nobody has
+    /// taken note of may turn out to be an old one; and what one takes in that is not the node's
+    /// any more, before that is agreed on, is set aside.
     pub(crate) fn vouches(&self) -> bool {
         let known = match self.voice {
             Voice::Full | Voice::Alone => true,
@@ -289,8 +289,7 @@ impl Core {
     /// The job that puts a record out of the way, where only a person finds it.
     pub(crate) fn set_aside(&mut self, record: Bytes) -> Job {
         self.upkeep.aside_changed = true;
-        let now_ms = self.now.wall_ms;
-        Job::SetAside { record, now_ms }
+        Job::SetAside(record, self.now.wall_ms)
     }
 
     /// Tells a node that what it sent was read too long ago.

@@ -250,15 +250,13 @@ impl Node {
     }
 
     fn receive(&mut self, from: NodeId, message: Message) {
-        if self.admits(from, &message) {
+        let read = !self.core.sets_aside || !aside::reads_the_store(&message);
+        if read && self.admits(from, &message) {
             self.route(from, message);
         }
     }
 
     fn route(&mut self, from: NodeId, message: Message) {
-        if self.core.sets_aside && aside::reads_the_store(&message) {
-            return;
-        }
         match message {
             Message::Ring { id, message } => self.ring_message(from, id, message),
             Message::Forward {
@@ -674,6 +672,12 @@ impl Node {
         }
     }
 
+    /// Whether an operation counts what is stored here, and that does not count yet.
+    fn is_to_wait(&self, key: OpKey) -> bool {
+        let running = self.running.get(&key);
+        !self.core.vouches() && running.is_some_and(|running| running.operation.counts_copies())
+    }
+
     fn deliver(&mut self, caller: Caller, address: &Address, done: Done) {
         match caller {
             Caller::Nobody => {}
@@ -683,7 +687,7 @@ impl Node {
             }
             Caller::Inquiry(number) => self.inquired(number, address, done),
             Caller::Reap(task) => self.reaper.voter.done(&mut self.core, task, address, done),
-            Caller::Op(key) if matches!(done, Done::Stored { .. }) && !self.core.vouches() => {
+            Caller::Op(key) if matches!(done, Done::Stored { .. }) && self.is_to_wait(key) => {
                 self.core.unvouched.push((key, done));
             }
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),

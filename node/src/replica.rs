@@ -19,6 +19,7 @@ mod damage;
 mod expiry;
 mod handover;
 mod hints;
+mod job;
 mod mending;
 mod naming;
 mod reap;
@@ -183,33 +184,11 @@ pub(crate) enum Job {
     Drop(Bytes),
     /// Put the record where nothing finds it but a person, if it is still this one: it is so old
     /// that what it says may have been reaped, and nobody takes it in.
-    SetAside {
-        record: Bytes,
-        now_ms: u64,
-    },
+    SetAside(Bytes, u64),
     /// Delete the record, whatever it is: its bucket is no more.
     Remove,
     /// Do what all owners have agreed on, if the record is still the one they agreed about.
     Reap(Reaping),
-}
-
-impl Job {
-    /// The write generation of the foreign state that it merges; none if it merges none.
-    pub(crate) const fn generation(&self) -> Option<u64> {
-        match self {
-            Self::Apply(merge) | Self::Settle(merge) => Some(merge.generation),
-            Self::Coordinate(intent) if intent.base.is_some() => Some(intent.generation),
-            Self::Coordinate(_)
-            | Self::Read
-            | Self::Look
-            | Self::Latest
-            | Self::Expire { .. }
-            | Self::Drop(_)
-            | Self::SetAside { .. }
-            | Self::Remove
-            | Self::Reap(_) => None,
-        }
-    }
 }
 
 /// A state to merge into what is held.
@@ -701,7 +680,7 @@ impl Replica {
                 self.drop_record(tickets, entry, address, caller, (idle, &record));
                 Waits::No
             }
-            Job::SetAside { record, now_ms } => {
+            Job::SetAside(record, now_ms) => {
                 let idle = !changed && entry.writes.is_empty();
                 let what = (idle, &record, now_ms);
                 self.set_aside(tickets, entry, address, caller, what);

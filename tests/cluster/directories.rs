@@ -10,25 +10,25 @@ use serde_json::Value;
 
 use super::dev::Dev;
 
-fn json(dev: &Dev, args: &[&str]) -> Value {
+pub(super) fn json(dev: &Dev, args: &[&str]) -> Value {
     let output = dev.command().args(args).args(["--output", "json"]).output();
     let output = output.expect("the binary runs");
     serde_json::from_slice(&output.stdout).expect("it prints json")
 }
 
-fn value(dev: &Dev, key: &str, r: &str) -> Option<String> {
+pub(super) fn value(dev: &Dev, key: &str, r: &str) -> Option<String> {
     let answer = json(dev, &["get", "default", key, "--r", r]);
     answer["siblings"][0]["value"].as_str().map(str::to_owned)
 }
 
-fn put(dev: &Dev, key: &str, value: &str) -> Value {
+pub(super) fn put(dev: &Dev, key: &str, value: &str) -> Value {
     let answer = json(dev, &["put", "default", key, value]);
     assert!(answer["context"].is_string(), "{answer}");
     answer
 }
 
 /// The row of a node in `cluster status`.
-fn row(dev: &Dev, name: &str) -> Value {
+pub(super) fn row(dev: &Dev, name: &str) -> Value {
     let status = json(dev, &["cluster", "status"]);
     let rows = status["nodes"].as_array().cloned().unwrap_or_default();
     rows.into_iter()
@@ -36,7 +36,7 @@ fn row(dev: &Dev, name: &str) -> Value {
         .unwrap_or_default()
 }
 
-fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     let since = Instant::now();
     while !is() {
         assert!(
@@ -47,34 +47,34 @@ fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-fn wait_until_rebuilt(dev: &Dev, name: &str, before: &str) {
+pub(super) fn wait_until_rebuilt(dev: &Dev, name: &str, before: &str) {
     wait_until("the node is rebuilt", || {
         let row = row(dev, name);
         row["rebuilding"] == false && row["id"].as_str().is_some_and(|id| id != before)
     });
 }
 
-fn id(dev: &Dev, name: &str) -> String {
+pub(super) fn id(dev: &Dev, name: &str) -> String {
     let row = row(dev, name);
     row["id"].as_str().expect("every node has an id").to_owned()
 }
 
-fn data(dev: &Dev, number: u16) -> PathBuf {
+pub(super) fn data(dev: &Dev, number: u16) -> PathBuf {
     Path::new(dev.path()).join(format!("node{number}/data"))
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     let status = Command::new("cp").arg("-r").args([from, to]).status();
     assert!(status.is_ok_and(|status| status.success()), "it is copied");
 }
 
 /// A directory begins a new life every two seconds in which it was written to.
-fn let_it_be_known() {
+pub(super) fn let_it_be_known() {
     std::thread::sleep(Duration::from_secs(5));
 }
 
-fn wait_converged(dev: &Dev) {
+pub(super) fn wait_converged(dev: &Dev) {
     let output = dev.command().args(["cluster", "wait-converged"]).output();
     assert!(
         output.is_ok_and(|output| output.status.success()),

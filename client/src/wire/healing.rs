@@ -9,8 +9,8 @@ use super::response::Version;
 /// How all replicas stand, asked of every member of the ring. The field `verb` is `compare`, which
 /// also begins a comparison of all pairs now, or `roots`, which only asks; `scrub`, which begins a
 /// scrub everywhere, or `scrubs`, which asks how far they are; `verify`, which looks at one page of
-/// all records; `hints`, which asks who keeps what for whom; `salvage`, which shows a page of what one
-/// node has set aside; or `salvage-discard`, which has it drop some of that.
+/// all records; `hints`, which asks who keeps what for whom; `salvage`, which shows a page of what
+/// one node has set aside; or `salvage-discard`, which has it drop some of that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealingRequest {
     /// `compare`, `roots`, `scrub`, `scrubs`, `verify`, `hints`, `salvage` or `salvage-discard`.

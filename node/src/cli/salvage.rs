@@ -358,7 +358,7 @@ fn row_lines(row: &AsideRow, states: &[State]) -> Vec<String> {
     };
     let mut head = format!("{bucket} {}   {}", show(&row.key), row.why);
     if !row.hint_for.is_empty() {
-        head.push_str(&format!(", kept for {}", row.hint_for));
+        head.extend([", kept for ", &row.hint_for]);
     }
     if row.damaged {
         head.push_str("   cannot be read");

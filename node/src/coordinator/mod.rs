@@ -290,6 +290,11 @@ impl Operation {
         }
     }
 
+    /// True if it answers when enough replicas hold something.
+    pub(crate) const fn counts_copies(&self) -> bool {
+        matches!(self, Self::Write(_) | Self::Read(_))
+    }
+
     /// True if it may still leave a record here that `me` does not own.
     pub(crate) fn strays(&self, me: NodeId) -> bool {
         matches!(self, Self::Write(op) if !op.is_owned_by(me))

@@ -3,8 +3,8 @@
 //! A directory that was restored, rolled back, copied or cut short, or whose node comes back into
 //! the ring with what it held when it left, may hold what everybody else has deleted and forgotten.
 //! So all of it goes out of the way, in batches, each of which is on disk before the next is read;
-//! a process that is started in between goes on. Meanwhile this node reads no record for anybody and
-//! takes none in. When it is through it holds nothing, has forgotten whatever it remembered of
+//! a process that is started in between goes on. Meanwhile this node reads no record for anybody
+//! and takes none in. When it is through it holds nothing, has forgotten whatever it remembered of
 //! records, and is filled again like any other that has lost its directory.
 //!
 //! What nobody else owns stays where it is: it can only have been forgotten by this node itself.
@@ -221,10 +221,11 @@ impl Node {
             Err(_) => past_the_unreadable(table, &start),
         };
         let then = then.map(|start| (table, start));
-        let then = then.or((table == Table::Objects).then(|| {
-            let start = Bytes::from_static(&[0]);
-            (Table::Hints, start)
-        }));
+        let hints = (Table::Hints, Bytes::from_static(&[0]));
+        let then = match then {
+            None if table == Table::Objects => Some(hints),
+            then => then,
+        };
         let mut writes = Vec::new();
         for (store_key, record) in page.unwrap_or_default() {
             writes.extend(self.out_of_the_way(why, table, &store_key, &record));

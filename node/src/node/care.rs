@@ -24,9 +24,8 @@ impl Node {
                 self.set_drained(on);
                 CareMessage::Drained { on }
             }
-            CareMessage::Aside { .. } | CareMessage::Discard { .. } => {
-                return self.salvage_asked(from, id, body);
-            }
+            CareMessage::Aside { first } => return self.show_aside(from, id, first),
+            CareMessage::Discard { keys } => return self.drop_aside(from, id, keys),
             CareMessage::Scrubbing(_)
             | CareMessage::AsideIs { .. }
             | CareMessage::Discarded { .. }

@@ -76,8 +76,8 @@ impl Node {
 
     /// Another node takes in nothing as old as what we send. While this node knows the ring under
     /// which that was agreed on, and has not been out of it, it may go on under that generation:
-    /// nothing is reaped without it. So may one that has lost its directory, or had to set aside what
-    /// was in it: it said yes to that in its earlier life, nothing is reaped until it has been
+    /// nothing is reaped without it. So may one that has lost its directory, or had to set aside
+    /// what was in it: it said yes to that in its earlier life, nothing is reaped until it has been
     /// rebuilt, and what it holds was sent to it since.
     fn catch_up(&mut self, slot: u8, generation: u64) {
         let core = &mut self.core;
@@ -169,10 +169,10 @@ impl Node {
         })
     }
 
-    /// The writes that go with a decree after which what some member held counts for nothing. It does
-    /// not know any more what it has agreed to take in no longer, nor does any process that it had
-    /// before: so everybody takes in nothing that was read under an earlier ring. What the member
-    /// itself has taken in since is set aside.
+    /// The writes that go with a decree after which what some member held counts for nothing. It
+    /// does not know any more what it has agreed to take in no longer: so everybody takes in
+    /// nothing that was read under an earlier ring. What the member itself has taken in since is
+    /// set aside.
     pub(super) fn given_up(&mut self, after: &Decree) -> Vec<Write> {
         let mut writes = Vec::new();
         if gives_up(&self.core.decree, after, None) {

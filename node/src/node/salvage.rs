@@ -71,31 +71,26 @@ impl Node {
         Ok(())
     }
 
-    /// A peer asks for an operator.
-    pub(super) fn salvage_asked(&mut self, from: NodeId, id: RpcId, body: CareMessage) {
-        match body {
-            CareMessage::Aside { first } => {
-                let first = if first.is_empty() {
-                    Bytes::from_static(ASIDE_PREFIX)
-                } else {
-                    first
-                };
-                self.read_page(first, Reader::Peer(from, id));
-            }
-            CareMessage::Discard { keys } => {
-                let ours = keys.into_iter().filter(|key| Aside::parse(key).is_some());
-                let writes: Vec<Write> = ours
-                    .take(ASIDE_ITEMS_MAX)
-                    .map(|key| Write::Delete {
-                        table: Table::Meta,
-                        key,
-                    })
-                    .collect();
-                let count = writes.len() as u64;
-                self.store_ring(writes, Stored::Discarded(from, id, count));
-            }
-            _ => {}
+    /// A peer wants a page, for an operator.
+    pub(super) fn show_aside(&mut self, from: NodeId, id: RpcId, first: Bytes) {
+        self.read_page(first, Reader::Peer(from, id));
+    }
+
+    /// A peer wants some of it dropped, for an operator.
+    pub(super) fn drop_aside(&mut self, from: NodeId, id: RpcId, keys: Vec<Bytes>) {
+        let ours = keys.into_iter().filter(|key| Aside::parse(key).is_some());
+        let writes: Vec<Write> = ours
+            .take(ASIDE_ITEMS_MAX)
+            .map(|key| Write::Delete {
+                table: Table::Meta,
+                key,
+            })
+            .collect();
+        if writes.is_empty() {
+            return self.discarded(from, id, 0);
         }
+        let count = writes.len() as u64;
+        self.store_ring(writes, Stored::Discarded(from, id, count));
     }
 
     /// It is dropped.

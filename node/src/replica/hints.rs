@@ -205,7 +205,7 @@ impl HintIndex {
             | Job::Read
             | Job::Look
             | Job::Latest
-            | Job::SetAside { .. }
+            | Job::SetAside(..)
             | Job::Reap(_)
             | Job::Remove
             | Job::Settle(_)

@@ -51,9 +51,7 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
         Event::Fenced { .. }
         | Event::SetAside { .. }
         | Event::Rebuilding { .. }
-        | Event::Rebuilt => {
-            report_standing(event, metrics);
-        }
+        | Event::Rebuilt => report_standing(event, metrics),
         Event::Membership(Membership::Changed(update)) => {
             let node = name(update.node);
             match update.state {
@@ -67,9 +65,7 @@ pub(super) fn report(event: &Event, name: &dyn Fn(NodeId) -> String, metrics: &M
         | Event::Scrubbed { .. }
         | Event::Reaped { .. }
         | Event::DroppedRemoved { .. }
-        | Event::ReapBlocked { .. } => {
-            report_healing(event, name, metrics);
-        }
+        | Event::ReapBlocked { .. } => report_healing(event, name, metrics),
         Event::MemberMoved { name, address } => {
             tracing::info!(node = name, address, "moved to another address");
         }

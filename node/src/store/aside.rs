@@ -1,9 +1,9 @@
 //! Where records lie that nobody may take in: out of the way, until a person looks at them.
 //!
 //! A record is set aside when it is so old that what it says may have been reaped since. It is then
-//! found by no read, comparison or transfer, only by `quorate salvage`. It lies among the node's own
-//! facts, so that moving it there is synced, under a key that begins with where it was; a node may
-//! hold several of one key, of different times, and some that were hints.
+//! found by no read, comparison or transfer, only by `quorate salvage`. It lies among the node's
+//! own facts, so that moving it there is synced, under a key that begins with where it was; a node
+//! may hold several of one key, of different times, and some that were hints.
 //!
 //! Not decided here: what is set aside, and when.
 

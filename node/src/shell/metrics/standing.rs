@@ -243,6 +243,7 @@ mod tests {
             me: NodeId::of_name("n1"),
             replicas: 3,
             rebuilding: (false, 0),
+            set_aside: (0, 0),
             progress: Progress::default(),
             pairs: &[],
             wall_ms: 0,
