@@ -260,6 +260,9 @@ impl Host {
         let mut inner = self.inner();
         let now = self.clock.now();
         for message in messages.drain(..) {
+            if let Message::Gossip(gossip) = &message {
+                self.metrics.gossip.received(&gossip.kind);
+            }
             inner.node.handle_message(now, from, message);
         }
         self.drain(&mut inner);
