@@ -319,7 +319,8 @@ impl Host {
                     }
                 }
                 Output::Event(event) => {
-                    ring_changed |= matches!(event, Event::RingChanged { .. });
+                    ring_changed |=
+                        matches!(event, Event::RingChanged { .. } | Event::MemberMoved { .. });
                     let name = |node| inner.node.name_of(node);
                     report(&event, &name, &self.metrics);
                     let wall_ms = || self.clock.now().wall_ms;
