@@ -46,6 +46,10 @@ impl ReadOp {
             Answer::Other(message) => return self.answer_of_stand_in(core, from, *message),
             Answer::Replicated(_) | Answer::Forwarded(_) => return self.wait(),
         };
+        if brief && whole {
+            // It was asked again since, for what this leaves out.
+            return self.wait();
+        }
         self.answered(core, from);
         let counts = !suspect || self.heals_by(core, &state);
         match state {
