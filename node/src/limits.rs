@@ -35,8 +35,8 @@ pub struct Limits {
     pub damages_max: usize,
     /// Local scans in progress for peers and clients (`scans`).
     pub scans_max: usize,
-    /// A read that asks several replicas asks one for the whole record, and the others for values of
-    /// no more bytes than this: beyond that they say what versions they hold.
+    /// A read that asks several replicas asks one for the whole record, and the others for values
+    /// of no more bytes than this: beyond that they say what versions they hold.
     pub whole_max: u32,
     /// The longest a client may ask a request to wait.
     pub timeout_max: Duration,

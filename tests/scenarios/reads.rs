@@ -42,6 +42,7 @@ fn bytes_of_a_read(whole_max: u32, at_owner: bool, r: u8) -> u64 {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "who measures wants to see it")]
 fn a_large_value_is_sent_once_or_not_at_all() {
     for (at_owner, where_it_is) in [(true, "an owner"), (false, "another node")] {
         for r in [1, 2, 3] {

@@ -192,8 +192,8 @@ fn an_old_partition_copied_back_is_noticed_and_mended() {
     story.end();
 }
 
-/// Row 25: of three copies two are damaged before anybody has found the first. The third is all there
-/// is, and when each has heard all others both count again.
+/// Row 25: of three copies two are damaged before anybody has found the first. The third is all
+/// there is, and when each has heard all others both count again.
 #[test]
 fn two_damaged_copies_are_healed_from_the_third() {
     for seed in 0..4 {

@@ -79,8 +79,8 @@ impl World {
         }
     }
 
-    /// Damages some records, one copy of each or two of three, and looks on while they are found and
-    /// mended.
+    /// Damages some records, one copy of each or two of three, and looks on while they are found
+    /// and mended.
     ///
     /// # Errors
     ///

@@ -310,15 +310,15 @@ impl Options {
     #[must_use]
     pub fn of(seed: u64, generation: Generation) -> Self {
         match generation {
-            Generation::First => Self::first_generation(seed).as_ever(),
-            Generation::Second => Self::second_generation(seed).as_ever(),
-            Generation::Third => Self::third_generation(seed).as_ever(),
+            Generation::First => Self::first_generation(seed).with_plain_reads(),
+            Generation::Second => Self::second_generation(seed).with_plain_reads(),
+            Generation::Third => Self::third_generation(seed).with_plain_reads(),
             Generation::Newest => Self::newest_generation(seed),
         }
     }
 
     /// Reads that neither hedge nor leave values out.
-    const fn as_ever(mut self) -> Self {
+    const fn with_plain_reads(mut self) -> Self {
         self.limits.hedge_min = self.limits.replica_limit_max;
         self.limits.whole_max = u32::MAX;
         self

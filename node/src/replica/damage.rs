@@ -6,9 +6,9 @@
 //! and who asks the others takes it along.
 //!
 //! Another replica may have lost its record as well. When it has written something over it, it is
-//! heard like the others: what it has lost for good nobody can learn from it, and what all have said
-//! is all there is. So two of three copies that are damaged at one time do not wait for each other.
-//! While it cannot be read it is not heard.
+//! heard like the others: what it has lost for good nobody can learn from it, and what all have
+//! said is all there is. So two of three copies that are damaged at one time do not wait for each
+//! other. While it cannot be read it is not heard.
 //!
 //! Bounded: of too many the one found first is forgotten. It is then found anew by the next who
 //! touches its key; a recovery under way does not heal it.

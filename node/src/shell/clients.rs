@@ -1,9 +1,9 @@
 //! The clients that are connected, as far as they are told something without asking.
 //!
-//! That is the ring: who routes by an old one costs every request a hop, and would notice only by
-//! asking now and then. It is told on the stream that the answers take, under the id that no
-//! question has. Nobody waits for it, and a client that does not keep up misses it: it will hear
-//! of the next one, or ask when it connects again.
+//! That is the ring, and where its members are: who routes by an old one costs every request a hop,
+//! and would notice only by asking now and then. It is told on the stream that the answers take,
+//! under the id that no question has. Nobody waits for it, and a client that does not keep up
+//! misses it: it will hear of the next one, or ask when it connects again.
 
 use std::sync::{Arc, Mutex, Weak};
 

@@ -260,6 +260,9 @@ impl Host {
         let mut inner = self.inner();
         let now = self.clock.now();
         for message in messages.drain(..) {
+            if let Message::Gossip(gossip) = &message {
+                self.metrics.gossip.received(&gossip.kind);
+            }
             inner.node.handle_message(now, from, message);
         }
         self.drain(&mut inner);
@@ -316,7 +319,8 @@ impl Host {
                     }
                 }
                 Output::Event(event) => {
-                    ring_changed |= matches!(event, Event::RingChanged { .. });
+                    ring_changed |=
+                        matches!(event, Event::RingChanged { .. } | Event::MemberMoved { .. });
                     let name = |node| inner.node.name_of(node);
                     report(&event, &name, &self.metrics);
                     let wall_ms = || self.clock.now().wall_ms;

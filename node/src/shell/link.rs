@@ -177,6 +177,9 @@ impl Link {
 
     /// As a datagram; the oldest are dropped first. One that is too large goes by the control lane.
     fn send_gossip(&self, message: &Message, metrics: &Metrics) {
+        if let Message::Gossip(gossip) = message {
+            metrics.gossip.sent(&gossip.kind);
+        }
         let connection = self
             .connection
             .lock()

@@ -3,6 +3,7 @@
 //! Never a key, an address or a partition in a label. Hot series are found by index, not by name.
 
 mod answers;
+mod gossip;
 mod healing;
 mod hints;
 mod reads;
@@ -24,7 +25,7 @@ use prometheus_client::{
 use quorate_client::wire::{ErrorCode, Request, Response};
 
 pub(super) use self::standing::Place;
-use self::{answers::Answers, healing::Healing, hints::Hints, reads::Reads};
+use self::{answers::Answers, gossip::Gossip, healing::Healing, hints::Hints, reads::Reads};
 use crate::hedging::Hedging;
 
 /// What was asked, as far as metrics tell operations apart.
@@ -135,6 +136,7 @@ pub(super) struct Metrics {
     pub(super) hints: Hints,
     answers: Answers,
     reads: Reads,
+    pub(super) gossip: Gossip,
     pub(super) standing: standing::Standing,
     repairs: [Counter; 2],
     refusals: Family<Label, Counter>,
@@ -195,6 +197,7 @@ impl Metrics {
         let repair_counters = [kind("async"), kind("sync")];
         let answers = Answers::new(&mut registry);
         let reads = Reads::new(&mut registry);
+        let gossip = Gossip::new(&mut registry);
         let standing = standing::Standing::new(&mut registry);
         let mut counter = |name, help| {
             let counter = Counter::default();
@@ -206,6 +209,7 @@ impl Metrics {
             syncs,
             answers,
             reads,
+            gossip,
             standing,
             repairs: repair_counters,
             corrupt: counter(

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use quorate_client::wire::frame::HEADER_BYTES;
+
 use super::{tests::samples, *};
 
 /// In the order of [`samples`]: header (length, kind, flags and version, id), then the body.
@@ -78,13 +80,34 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-#[test]
-fn every_message_has_these_bytes() {
-    let found: Vec<_> = samples()
+/// Each message has the bytes of its line, and they are read as that message.
+pub(super) fn have_these_bytes(messages: &[Message], golden: &[&str]) {
+    let found: Vec<_> = messages
         .iter()
         .map(|message| hex(&encode(message).unwrap()))
         .collect();
-    assert_eq!(found, GOLDEN, "{found:#?}");
+    assert_eq!(found, golden, "{found:#?}");
+    for message in messages {
+        assert_eq!(decode(&encode(message).unwrap()).unwrap(), *message);
+    }
+}
+
+/// No message whose body ends too early is taken for one.
+pub(super) fn are_refused_when_cut(messages: &[Message]) {
+    for message in messages {
+        let whole = encode(message).unwrap();
+        for end in HEADER_BYTES..whole.len() {
+            let mut cut = BytesMut::from(&whole[..end]);
+            let length = u32::try_from(end - HEADER_BYTES).unwrap();
+            cut[..4].copy_from_slice(&length.to_le_bytes());
+            assert!(decode(&cut.freeze()).is_err(), "{message:?} cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn every_message_has_these_bytes() {
+    have_these_bytes(&samples(), GOLDEN);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use quorate_client::{
 };
 use quorate_ring::Ring;
 
-use super::support::Cluster;
+use super::support::{Cluster, Running, free_udp};
 
 fn get(key: &'static [u8]) -> Request {
     Request::Get(GetRequest {
@@ -74,4 +74,29 @@ async fn clients_are_told_a_new_ring_without_asking() {
     assert_eq!((told.id, told.kind), (0, kind::RING_IS));
     let reply: RingReply = decode_body(&told.body).unwrap();
     assert!(before < Ring::from_bytes(&reply.ring).unwrap().epoch());
+}
+
+#[tokio::test]
+async fn clients_are_told_where_a_member_is_that_has_moved() {
+    let cluster = Cluster::new(2);
+    let _node = cluster.start(0);
+    let moves = cluster.start(1);
+    let mut listener = cluster.client(0, Role::Read).await;
+    // It has been there, or else it has not moved.
+    drop(cluster.client(1, Role::Read).await);
+    drop(moves);
+    let mut config = cluster.config(1);
+    config.listen = free_udp().to_string();
+    let address = config.listen.clone();
+    let _moved = Running::start(config);
+    loop {
+        let told = listener.read().await.unwrap();
+        assert_eq!((told.id, told.kind), (0, kind::RING_IS));
+        let reply: RingReply = decode_body(&told.body).unwrap();
+        let ring = Ring::from_bytes(&reply.ring).unwrap();
+        let member = ring.members().iter().find(|member| member.name == "n2");
+        if member.unwrap().address == address {
+            break;
+        }
+    }
 }

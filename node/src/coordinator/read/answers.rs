@@ -46,6 +46,10 @@ impl ReadOp {
             Answer::Other(message) => return self.answer_of_stand_in(core, from, *message),
             Answer::Replicated(_) | Answer::Forwarded(_) => return self.wait(),
         };
+        if brief && whole {
+            // It was asked again since, for what this leaves out.
+            return self.wait();
+        }
         self.answered(core, from);
         let counts = !suspect || self.heals_by(core, &state);
         match state {
@@ -75,10 +79,9 @@ impl ReadOp {
     }
 
     /// Whether a state that its own node doubts is enough for healing a damaged record. What it
-    /// lacks was lost there as well, and is with one of the others, who are all asked, or
-    /// nowhere. Only while a change of the ring is under way it may be with those who are to own the
-    /// key and are not asked. A record that cannot be read says nothing: it may be read another
-    /// time.
+    /// lacks was lost there as well, and is with one of the others, who are all asked, or nowhere.
+    /// Only while the ring changes it may be with those who are to own the key and are not asked.
+    /// A record that cannot be read says nothing: it may be read another time.
     fn heals_by(&self, core: &Core, state: &ReplicaState) -> bool {
         let n = u8::try_from(self.replicas.len()).unwrap_or(u8::MAX);
         self.is_recovery()

@@ -102,13 +102,13 @@ impl ReadOp {
 
     /// Everyone has been asked: questions or answers may have been lost.
     fn ask_again(&mut self, core: &mut Core) {
-        let waiting = |(node, asked): (&NodeId, &Asked)| {
-            matches!(asked, Asked::Waiting { .. }).then_some(*node)
+        let waiting = |(node, asked): (&NodeId, &Asked)| match asked {
+            Asked::Waiting { whole, .. } => Some((*node, *whole)),
+            Asked::Answered { .. } | Asked::Failed => None,
         };
-        let silent: Vec<NodeId> = self.asked.iter().filter_map(waiting).collect();
-        let patience = silent.iter().map(|node| core.patience(*node)).max();
-        let whole = !self.has_whole();
-        for node in silent {
+        let silent: Vec<_> = self.asked.iter().filter_map(waiting).collect();
+        let patience = silent.iter().map(|(node, _)| core.patience(*node)).max();
+        for (node, whole) in silent {
             if node != core.me {
                 self.ask(core, node, whole);
             }

@@ -1,15 +1,12 @@
 //! The bytes of messages about hints, written out. They may only ever be added to.
 
-use std::fmt::Write as _;
-
-use quorate_client::wire::frame::HEADER_BYTES;
 use quorate_ring::NodeUuid;
 
 use super::*;
 use crate::{
     causality::{Actor, Clock, Dot},
     message::{Message, Verdict},
-    wire::{decode, encode},
+    wire::golden,
 };
 
 const RECORD: Bytes = Bytes::from_static(b"\x00record");
@@ -89,30 +86,10 @@ const GOLDEN: &[&str] = &[
 
 #[test]
 fn messages_about_hints_have_these_bytes() {
-    let hex = |bytes: Bytes| {
-        bytes.iter().fold(String::new(), |mut out, byte| {
-            write!(out, "{byte:02x}").unwrap();
-            out
-        })
-    };
-    let messages = samples();
-    let found = messages.iter().map(|message| hex(encode(message).unwrap()));
-    let found: Vec<String> = found.collect();
-    assert_eq!(found, GOLDEN, "{found:#?}");
-    for message in messages {
-        assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
-    }
+    golden::have_these_bytes(&samples(), GOLDEN);
 }
 
 #[test]
 fn a_cut_message_about_hints_is_refused() {
-    for message in samples() {
-        let whole = encode(&message).unwrap();
-        for end in HEADER_BYTES..whole.len() {
-            let mut cut = BytesMut::from(&whole[..end]);
-            let length = u32::try_from(end - HEADER_BYTES).unwrap();
-            cut[..4].copy_from_slice(&length.to_le_bytes());
-            assert!(decode(&cut.freeze()).is_err(), "{message:?} cut at {end}");
-        }
-    }
+    golden::are_refused_when_cut(&samples());
 }
