@@ -386,7 +386,7 @@ impl ReadOp {
                 match format::decode(self.address.bucket.0, &self.address.key, &bytes) {
                     Ok(record) if is_too_far_ahead(core, &record) => self.failed(core, from),
                     Ok(record) => {
-                        let stored = Arc::new(Stored { record, bytes });
+                        let stored = Arc::new(Stored::new(record, bytes));
                         self.took(core, from, Some(stored), !suspect)
                     }
                     Err(_) => {
@@ -437,7 +437,7 @@ impl ReadOp {
             suspect: false,
         };
         let bytes = format::encode(self.address.bucket.0, &self.address.key, &record);
-        let stored = Arc::new(Stored { record, bytes });
+        let stored = Arc::new(Stored::new(record, bytes));
         self.took(core, from, Some(stored), complete)
     }
 
