@@ -27,7 +27,7 @@ use quorate_client::{
 };
 use tokio::{
     task::{LocalSet, spawn_local},
-    time::sleep,
+    time::{interval, sleep},
 };
 
 use self::node::{Lane, read_from};
@@ -75,14 +75,14 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Runs both shapes and says what they took.
 pub(crate) fn run(options: &Echo) -> Result<(), ErrorBody> {
     for shape in SHAPES {
-        let measured = measure(shape, options, &options.dir);
+        let measured = measure(shape, options);
         let said = measured.and_then(|text| Ok(io::stdout().lock().write_all(text.as_bytes())?));
         said.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;
     }
     Ok(())
 }
 
-fn measure(shape: Shape, options: &Echo, dir: &Path) -> Result<String, Failure> {
+fn measure(shape: Shape, options: &Echo) -> Result<String, Failure> {
     let (started, all_started) = mpsc::channel();
     let mut nodes = Vec::new();
     let mut sockets = Vec::new();
@@ -93,7 +93,8 @@ fn measure(shape: Shape, options: &Echo, dir: &Path) -> Result<String, Failure> 
         sockets.push(socket);
     }
     for (number, socket) in sockets.into_iter().enumerate() {
-        let credentials = credentials(dir, number)?;
+        let tls = options.dir.join(format!("node{}/tls", number + 1));
+        let credentials = credentials(&tls, "node")?;
         let (started, addresses) = (started.clone(), addresses.clone());
         let spawned = thread::Builder::new().name(format!("echo {number}"));
         nodes.push(spawned.spawn(move || {
@@ -107,69 +108,80 @@ fn measure(shape: Shape, options: &Echo, dir: &Path) -> Result<String, Failure> 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let figures = runtime.block_on(load(shape, options, dir, &addresses, &places))?;
+    let figures = runtime.block_on(load(shape, options, &addresses, &places))?;
     // Their runtimes end with the process; nothing of them is worth waiting for.
     drop(nodes);
     Ok(figures)
 }
 
-fn credentials(dir: &Path, number: usize) -> Result<Credentials, Failure> {
-    let tls = dir.join(format!("node{}/tls", number + 1));
-    let loaded = Credentials::load(
-        &tls.join("ca.pem"),
-        &tls.join("node.pem"),
-        &tls.join("node.key"),
-    );
+fn credentials(dir: &Path, name: &str) -> Result<Credentials, Failure> {
+    let file = |ending| dir.join(format!("{name}.{ending}"));
+    let loaded = Credentials::load(&dir.join("ca.pem"), &file("pem"), &file("key"));
     loaded.map_err(|error| format!("{error}; certificates are taken from `quorate dev`").into())
 }
 
-/// Clients in a closed loop, each of them at a node of its own.
+/// Clients in a closed loop, or operations at a rate, spread over the nodes.
 async fn load(
     shape: Shape,
     options: &Echo,
-    dir: &Path,
     addresses: &[SocketAddr],
     places: &[PathBuf],
 ) -> Result<String, Failure> {
-    let profile = dir.join("client");
-    let credentials = Credentials::load(
-        &profile.join("ca.pem"),
-        &profile.join("client.pem"),
-        &profile.join("client.key"),
-    )?;
+    let credentials = credentials(&options.dir.join("client"), "client")?;
     let endpoint = Endpoint::new(
         EndpointKeys::random()?.endpoint_config(),
         None,
         transport::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?,
         Arc::new(TokioRuntime),
     )?;
-    let tasks = LocalSet::new();
     let done = Rc::new(Cell::new(0_u64));
-    tasks
-        .run_until(async {
-            let config = credentials.client_config(Alpn::Client, None)?;
-            for (number, address) in addresses.iter().enumerate() {
-                let connection = endpoint
-                    .connect_with(config.clone(), *address, "quorate")?
-                    .await?;
-                let (send, receive) = connection.open_bi().await?;
-                let lane = Rc::new(Lane::default());
-                spawn_local(lane.clone().write_to(send));
-                let clients = (number..options.clients).step_by(addresses.len());
-                clients.for_each(|client| lane.ask(client as u64, shape));
-                let done = done.clone();
-                spawn_local(read_from(receive, move |frame| {
-                    done.set(done.get() + 1);
+    let measured = async {
+        let config = credentials.client_config(Alpn::Client, None)?;
+        let mut lanes = Vec::new();
+        for address in addresses {
+            let connecting = endpoint.connect_with(config.clone(), *address, "quorate")?;
+            let (send, receive) = connecting.await?.open_bi().await?;
+            let lane = Rc::new(Lane::default());
+            spawn_local(lane.clone().write_to(send));
+            let (done, again) = (done.clone(), options.rate.is_none().then(|| lane.clone()));
+            spawn_local(read_from(receive, move |frame| {
+                done.set(done.get() + 1);
+                if let Some(lane) = &again {
                     lane.ask(frame.id, shape);
-                }));
-            }
-            sleep(WARM_UP).await;
-            let (begun, before, used) = (Instant::now(), done.get(), cpu(places)?);
-            sleep(options.duration).await;
-            let (ops, used) = (done.get() - before, cpu(places)?.saturating_sub(used));
-            Ok(text(shape, ops, begun.elapsed(), used))
-        })
-        .await
+                }
+            }));
+            lanes.push(lane);
+        }
+        match options.rate {
+            Some(rate) => drop(spawn_local(at_rate(rate, lanes, shape))),
+            None => (0..options.clients)
+                .zip(lanes.iter().cycle())
+                .for_each(|(client, lane)| lane.ask(client as u64, shape)),
+        }
+        sleep(WARM_UP).await;
+        let (begun, before, used) = (Instant::now(), done.get(), cpu(places)?);
+        sleep(options.duration).await;
+        let (ops, used) = (done.get() - before, cpu(places)?.saturating_sub(used));
+        Ok(text(shape, ops, begun.elapsed(), used))
+    };
+    LocalSet::new().run_until(measured).await
+}
+
+/// Asks for what is due each millisecond, whatever comes back.
+async fn at_rate(rate: u64, lanes: Vec<Rc<Lane>>, shape: Shape) {
+    let begun = Instant::now();
+    let mut ticks = interval(Duration::from_millis(1));
+    let mut ids = 0..;
+    let mut turns = lanes.iter().cycle();
+    loop {
+        ticks.tick().await;
+        let due = u128::from(rate) * begun.elapsed().as_micros() / 1_000_000;
+        while ids.start < due
+            && let (Some(id), Some(lane)) = (ids.next(), turns.next())
+        {
+            lane.ask(u64::try_from(id).unwrap_or(0), shape);
+        }
+    }
 }
 
 /// Processor time of all nodes so far.

@@ -164,6 +164,10 @@ pub(crate) struct Echo {
     /// Clients, each with one operation under way.
     #[arg(long, default_value_t = 256)]
     pub(crate) clients: usize,
+    /// Operations a second, instead of clients: what a message costs depends on how many there are
+    /// to pack together.
+    #[arg(long)]
+    pub(crate) rate: Option<u64>,
     /// How long each of put and get is measured.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub(crate) duration: Duration,
@@ -266,7 +270,7 @@ mod tests {
         let cli = Cli::try_parse_from([&["quorate-bench", "run"], args].concat()).unwrap();
         match cli.verb {
             Verb::Run(run) => run.checked(),
-            Verb::Compare(_) => panic!("a run was asked for"),
+            Verb::Echo(_) | Verb::Compare(_) => panic!("a run was asked for"),
         }
     }
 

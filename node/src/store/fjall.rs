@@ -240,7 +240,7 @@ impl FjallEngine {
         // In order, the engine finds their places faster; and of a key that many write, only what
         // is written last has to be in the journal.
         let mut sorted: Vec<_> = writes.iter().map(|w| ((w.table(), w.key()), w)).collect();
-        sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        sorted.sort_by_key(|(place, _)| *place);
         let mut full_key = Vec::new();
         for of_key in sorted.chunk_by(|(a, _), (b, _)| a == b) {
             let (_, write) = of_key[of_key.len() - 1];
