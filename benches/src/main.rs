@@ -6,6 +6,7 @@
 
 mod compare;
 mod driver;
+mod echo;
 mod fault;
 mod html;
 mod keys;
@@ -30,6 +31,7 @@ use options::{Cli, Run, Verb};
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Run(options) => run(*options),
+        Verb::Echo(options) => echo::run(&options).map(|()| true),
         Verb::Compare(options) => compare::run(&options).map(|()| true),
     };
     match outcome {

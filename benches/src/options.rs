@@ -19,6 +19,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run one workload.
     Run(Box<Run>),
+    /// Say what the transport alone takes for as many messages of the same sizes.
+    Echo(Echo),
     /// Say how two runs differ, and whether that is more than chance.
     Compare(Compare),
 }
@@ -156,6 +158,24 @@ pub(crate) struct Run {
     pub(crate) json: Option<PathBuf>,
 }
 
+/// Messages without a store.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Echo {
+    /// Clients, each with one operation under way.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) clients: usize,
+    /// Operations a second, instead of clients: what a message costs depends on how many there are
+    /// to pack together.
+    #[arg(long)]
+    pub(crate) rate: Option<u64>,
+    /// How long each of put and get is measured.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Directory of a `quorate dev` cluster, whose certificates are used; it need not run.
+    #[arg(long, default_value = "quorate-dev")]
+    pub(crate) dir: PathBuf,
+}
+
 /// Two results, each of one run or of several.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Compare {
@@ -250,7 +270,7 @@ mod tests {
         let cli = Cli::try_parse_from([&["quorate-bench", "run"], args].concat()).unwrap();
         match cli.verb {
             Verb::Run(run) => run.checked(),
-            Verb::Compare(_) => panic!("a run was asked for"),
+            Verb::Echo(_) | Verb::Compare(_) => panic!("a run was asked for"),
         }
     }
 

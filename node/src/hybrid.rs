@@ -12,7 +12,7 @@
 //!
 //! Not decided here: which buckets have stamps, and what becomes of a state that is refused.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use bytes::{Bytes, BytesMut};
 use quorate_ring::NodeId;
@@ -65,6 +65,8 @@ pub(crate) fn explain(limit: &str) -> Option<&'static str> {
 pub(crate) struct Hybrid {
     /// Wall clocks of peers as they were last heard, minus our monotone clock, in milliseconds.
     heard: BTreeMap<NodeId, i64>,
+    /// The same without names, in order: the time is asked for with every request.
+    offsets: Vec<i64>,
     last: Stamp,
     bound: Bound,
 }
@@ -84,6 +86,7 @@ impl Hybrid {
     pub(crate) fn new() -> Self {
         Self {
             heard: BTreeMap::new(),
+            offsets: Vec::new(),
             last: Stamp::at_ms(0),
             bound: Bound::Unread(None),
         }
@@ -92,6 +95,13 @@ impl Hybrid {
     /// A peer has just said what its clock shows.
     pub(crate) fn heard(&mut self, peer: NodeId, wall_ms: u64, now: Moment) {
         self.heard.insert(peer, offset(wall_ms, now));
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        self.offsets.clear();
+        self.offsets.extend(self.heard.values());
+        self.offsets.sort_unstable();
     }
 
     /// Whose clocks are known.
@@ -102,15 +112,20 @@ impl Hybrid {
     /// Forgets those who are no peers any more.
     pub(crate) fn retain(&mut self, is_peer: impl Fn(NodeId) -> bool) {
         self.heard.retain(|peer, _| is_peer(*peer));
+        self.sort();
     }
 
     /// The time in unix milliseconds.
     pub(crate) fn time_ms(&self, now: Moment) -> u64 {
         let own = offset(now.wall_ms, now);
-        let mut offsets: Vec<i64> = self.heard.values().copied().collect();
-        offsets.push(own);
-        offsets.sort_unstable();
-        let median = offsets[(offsets.len() - 1) / 2];
+        // Where our own would stand among them, and which of them all is in the middle.
+        let place = self.offsets.partition_point(|offset| *offset < own);
+        let middle = self.offsets.len() / 2;
+        let median = match middle.cmp(&place) {
+            Ordering::Less => self.offsets[middle],
+            Ordering::Equal => own,
+            Ordering::Greater => self.offsets[middle - 1],
+        };
         u64::try_from(median.saturating_add(mono_ms(now))).unwrap_or(0)
     }
 

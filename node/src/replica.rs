@@ -29,7 +29,7 @@ mod withdraw;
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::RangeInclusive,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
@@ -86,6 +86,16 @@ pub(crate) struct Change {
 pub(crate) struct Stored {
     pub(crate) record: Record,
     pub(crate) bytes: Bytes,
+    /// What it adds to its leaf, once that is known: asked for when it is written, and again when
+    /// something else is written in its place.
+    pub(crate) sum: OnceLock<u64>,
+}
+
+impl Stored {
+    pub(crate) const fn new(record: Record, bytes: Bytes) -> Self {
+        let sum = OnceLock::new();
+        Self { record, bytes, sum }
+    }
 }
 
 /// What is known of a key here.
@@ -288,7 +298,7 @@ pub(crate) struct Replica {
     extending: bool,
     /// True if a completed write is on disk for good (`durability = sync`).
     durable_writes: bool,
-    entries: BTreeMap<Address, Entry>,
+    entries: BTreeMap<Address, Box<Entry>>,
     recent: Recent,
     hints: HintIndex,
     tickets: BTreeMap<Ticket, (Pending, Address, usize)>,
@@ -426,7 +436,7 @@ impl Replica {
             durable: held,
             writes: VecDeque::new(),
         };
-        self.entries.insert(address.clone(), entry);
+        self.entries.insert(address.clone(), Box::new(entry));
         if remembered.is_some() {
             self.work(tickets, address);
         } else {
@@ -750,7 +760,7 @@ impl Replica {
             Some(bytes) if !suspect && received.as_sent => {
                 let container = received.container;
                 let record = Record { container, suspect };
-                Held::Present(Arc::new(Stored { record, bytes }))
+                Held::Present(Arc::new(Stored::new(record, bytes)))
             }
             Some(_) | None => hold(address, received.container, suspect),
         };
@@ -771,7 +781,7 @@ fn next_ticket(tickets: &mut u64) -> Ticket {
 
 fn decode(address: &Address, bytes: Bytes) -> Held {
     match format::decode(address.bucket.0, &address.key, &bytes) {
-        Ok(record) => Held::Present(Arc::new(Stored { record, bytes })),
+        Ok(record) => Held::Present(Arc::new(Stored::new(record, bytes))),
         Err(_) => Held::Unreadable,
     }
 }
@@ -779,5 +789,5 @@ fn decode(address: &Address, bytes: Bytes) -> Held {
 fn hold(address: &Address, container: Container, suspect: bool) -> Held {
     let record = Record { container, suspect };
     let bytes = format::encode(address.bucket.0, &address.key, &record);
-    Held::Present(Arc::new(Stored { record, bytes }))
+    Held::Present(Arc::new(Stored::new(record, bytes)))
 }

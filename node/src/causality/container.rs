@@ -152,6 +152,17 @@ impl Container {
         })
     }
 
+    /// A copy with room for what a write adds, so that it is not moved again.
+    pub(super) fn copy_to_write(&self, seen: usize) -> Self {
+        let mut recent = Vec::with_capacity(self.recent.len() + self.siblings.len() + seen);
+        recent.extend_from_slice(&self.recent);
+        Self {
+            siblings: self.siblings.clone(),
+            clock: self.clock.clone(),
+            recent,
+        }
+    }
+
     /// The versions, in order of their dots: values, expired ones and tombstones.
     pub fn siblings(&self) -> impl ExactSizeIterator<Item = (Dot, &Sibling)> + Clone {
         self.siblings.iter().map(|(dot, sibling)| (*dot, sibling))
@@ -516,21 +527,28 @@ impl Container {
         if excess == 0 {
             return;
         }
-        let mut ages: Vec<(u64, OpId)> = self.recent.iter().map(|op| (op.at_ms, op.op)).collect();
-        let (_, oldest_kept, _) = ages.select_nth_unstable(excess);
-        let oldest_kept = *oldest_kept;
-        self.recent.retain(|op| oldest_kept <= (op.at_ms, op.op));
+        // Mostly it is one.
+        let oldest = (0..self.recent.len()).min_by_key(|at| age(&self.recent[*at]));
+        if let Some(oldest) = oldest.filter(|_| excess == 1) {
+            self.recent.remove(oldest);
+            return;
+        }
+        let mut ages: Vec<_> = self.recent.iter().map(age).collect();
+        let oldest_kept = *ages.select_nth_unstable(excess).1;
+        self.recent.retain(|known| oldest_kept <= age(known));
     }
 
     /// Lets go of everything a writer has seen; the writer's own operation is left alone.
     pub(super) fn discard(&mut self, context: &Context, now_ms: u64) {
         self.recent
             .retain(|known| known.at_ms.abs_diff(now_ms) <= RECENT_WINDOW_MS);
-        for (dot, sibling) in mem::take(&mut self.siblings) {
-            if context.clock.covers(dot) || context.seen.contains(&sibling.op) {
+        let mut at = 0;
+        while let Some((dot, sibling)) = self.siblings.get(at) {
+            if context.clock.covers(*dot) || context.seen.contains(&sibling.op) {
+                let (_, sibling) = self.siblings.remove(at);
                 self.remember(superseded(&sibling, now_ms));
             } else {
-                self.siblings.push((dot, sibling));
+                at += 1;
             }
         }
         for op in &context.seen {
@@ -573,12 +591,24 @@ fn holds(recent: &[RecentOp], op: OpId) -> bool {
     recent.binary_search_by(|known| known.op.cmp(&op)).is_ok()
 }
 
-/// True if merging the second list into the first would change nothing.
+/// What decides who is forgotten first.
+fn age(known: &RecentOp) -> (u64, OpId) {
+    (known.at_ms, known.op)
+}
+
+/// True if merging the second list into the first, and forgetting the oldest of what is too much
+/// then, would change nothing.
 fn includes(all: &[RecentOp], some: &[RecentOp]) -> bool {
-    let mut rest = all.iter();
+    let oldest = || all.iter().map(age).min();
+    let is_full = RECENT_MAX <= all.len();
+    let forgotten = is_full.then(oldest).flatten();
+    let mut rest = all.iter().peekable();
     some.iter().all(|known| {
-        let twin = rest.find(|held| known.op <= held.op);
-        twin.is_some_and(|held| held.op == known.op && held.merged(*known) == *held)
+        while rest.next_if(|held| held.op < known.op).is_some() {}
+        match rest.next_if(|held| held.op == known.op) {
+            Some(held) => held.merged(*known) == *held,
+            None => forgotten.is_some_and(|oldest| age(known) < oldest),
+        }
     })
 }
 

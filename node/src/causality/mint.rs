@@ -192,7 +192,8 @@ pub fn coordinate_under(
         Ok(fresh) => fresh,
         Err(LeaseExhausted) => return Coordinated::LeaseExhausted,
     };
-    let mut container = local.cloned().unwrap_or_default();
+    let seen = write.context.seen.len();
+    let mut container = local.map_or_else(Container::new, |local| local.copy_to_write(seen));
     // Above everything that this state and the writer have seen.
     let before = container.stamp().max(write.context.stamp);
     let least = before.map(Stamp::next);

@@ -174,7 +174,7 @@ impl HintIndex {
         };
         match state {
             Held::Present(stored) => {
-                let Stored { record, bytes } = &**stored;
+                let Stored { record, bytes, .. } = &**stored;
                 self.put(owner, address, bytes.len(), written_ms(record));
             }
             Held::Absent | Held::Unreadable => self.remove(owner, address),

@@ -14,6 +14,8 @@ use std::{
     sync::Arc,
 };
 
+use quorate_ring::NodeId;
+
 use super::{Address, Stored};
 
 /// A record takes about so much besides its bytes.
@@ -21,8 +23,17 @@ const RECORD_BYTES: usize = 1_200;
 /// A record that takes more than one part in so many of all room is not kept.
 const SHARE: usize = 16;
 
+/// What is searched by: a search compares many of them, and whole addresses are long and far apart
+/// in memory. Where two addresses share one, the later is kept.
+type Short = (u64, Option<NodeId>);
+
+fn short(address: &Address) -> Short {
+    (address.token, address.hint_for)
+}
+
 #[derive(Debug)]
 struct Kept {
+    address: Address,
     /// None if it was forgotten; its place in the round stays until its turn comes.
     stored: Option<Arc<Stored>>,
     used: bool,
@@ -33,9 +44,9 @@ struct Kept {
 pub(super) struct Recent {
     bytes_max: usize,
     bytes: usize,
-    records: BTreeMap<Address, Kept>,
+    records: BTreeMap<Short, Box<Kept>>,
     /// Each record once.
-    hand: VecDeque<Address>,
+    hand: VecDeque<Short>,
 }
 
 impl Recent {
@@ -50,9 +61,14 @@ impl Recent {
 
     /// What was last durable under that address, if it is still known.
     pub(super) fn find(&mut self, address: &Address) -> Option<Arc<Stored>> {
-        let kept = self.records.get_mut(address)?;
+        let kept = self.kept(address)?;
         kept.used = true;
         kept.stored.clone()
+    }
+
+    fn kept(&mut self, address: &Address) -> Option<&mut Kept> {
+        let kept = self.records.get_mut(&short(address))?;
+        (kept.address == *address).then_some(kept)
     }
 
     /// Keeps a record in place of what was kept under that address.
@@ -62,13 +78,22 @@ impl Recent {
         if self.bytes_max < size * SHARE {
             return self.forget(address);
         }
-        if let Some(kept) = self.records.get_mut(address) {
+        let short = short(address);
+        if let Some(kept) = self.records.get_mut(&short) {
             self.bytes -= self::size(kept.stored.as_ref());
             kept.stored = stored;
+            if kept.address != *address {
+                kept.address = address.clone();
+                kept.used = false;
+            }
         } else {
-            let used = false;
-            self.records.insert(address.clone(), Kept { stored, used });
-            self.hand.push_back(address.clone());
+            let kept = Kept {
+                address: address.clone(),
+                stored,
+                used: false,
+            };
+            self.records.insert(short, Box::new(kept));
+            self.hand.push_back(short);
         }
         self.bytes += size;
         while self.bytes_max < self.bytes {
@@ -78,19 +103,19 @@ impl Recent {
 
     /// Nothing is known of that address any more.
     pub(super) fn forget(&mut self, address: &Address) {
-        if let Some(kept) = self.records.get_mut(address) {
-            self.bytes -= size(kept.stored.as_ref()) - size(None);
-            kept.stored = None;
+        if let Some(kept) = self.kept(address) {
+            let gone = size(kept.stored.take().as_ref()) - size(None);
+            self.bytes -= gone;
         }
     }
 
     /// Looks at the record whose turn it is: used, it may stay for another round.
     fn pass(&mut self) {
-        let address = self.hand.pop_front().expect("bytes are those of records");
-        let kept = self.records.get_mut(&address).expect("each record once");
+        let short = self.hand.pop_front().expect("bytes are those of records");
+        let kept = self.records.get_mut(&short).expect("each record once");
         if std::mem::take(&mut kept.used) {
-            self.hand.push_back(address);
-        } else if let Some(gone) = self.records.remove(&address) {
+            self.hand.push_back(short);
+        } else if let Some(gone) = self.records.remove(&short) {
             self.bytes -= size(gone.stored.as_ref());
         }
     }
@@ -117,10 +142,7 @@ mod tests {
     }
 
     fn stored(bytes: &'static [u8]) -> Arc<Stored> {
-        Arc::new(Stored {
-            record: Record::default(),
-            bytes: Bytes::from_static(bytes),
-        })
+        Arc::new(Stored::new(Record::default(), Bytes::from_static(bytes)))
     }
 
     #[test]
@@ -134,6 +156,22 @@ mod tests {
         assert_eq!((recent.bytes, recent.hand.len()), (RECORD_BYTES, 1));
         recent.keep(&address(1), &stored(b"again"));
         assert_eq!(recent.find(&address(1)).unwrap().bytes, "again");
+        assert_eq!(recent.hand.len(), 1);
+    }
+
+    #[test]
+    fn of_two_with_one_token_the_later_is_kept() {
+        let mut recent = Recent::new(1 << 20);
+        let mut other = address(1);
+        other.key = Bytes::from_static(b"other");
+        recent.keep(&address(1), &stored(b"value"));
+        recent.forget(&other);
+        assert!(recent.find(&other).is_none());
+        assert_eq!(recent.find(&address(1)).unwrap().bytes, "value");
+        recent.keep(&other, &stored(b"another"));
+        assert!(recent.find(&address(1)).is_none());
+        assert_eq!(recent.find(&other).unwrap().bytes, "another");
+        assert_eq!(recent.bytes, RECORD_BYTES + 7);
         assert_eq!(recent.hand.len(), 1);
     }
 

@@ -274,7 +274,6 @@ impl Host {
         for completion in groups.drain(..).flatten() {
             inner.node.handle_completion(now, completion);
         }
-        inner.store.submit();
         self.drain(&mut inner);
     }
 
@@ -332,6 +331,7 @@ impl Host {
                 }
             }
         }
+        inner.store.submit();
         if ring_changed {
             self.clients.tell(&Response::Ring(inner.node.ring_reply()));
         }

@@ -88,7 +88,7 @@ pub(super) fn start(
 }
 
 impl Store {
-    /// Executes a read or scan at once; hands a write to the thread.
+    /// Executes a read or scan at once; a write waits until [`submit`](Self::submit) is called.
     pub(super) fn execute(&mut self, command: Command) -> Option<Completion> {
         match command {
             Command::Read { ticket, table, key } => Some(Completion::Read {
@@ -119,13 +119,13 @@ impl Store {
             }
             Command::Write { .. } => {
                 self.waiting.push_back(command);
-                self.submit();
                 None
             }
         }
     }
 
-    /// Hands over what fits.
+    /// Hands over what fits, to be called when no more is to come at once: the thread wakes at the
+    /// first command and commits what it finds, so that one that came alone would have a sync alone.
     pub(super) fn submit(&mut self) {
         let Some(commands) = &self.commands else {
             return;

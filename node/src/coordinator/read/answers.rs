@@ -64,7 +64,7 @@ impl ReadOp {
                         let known = if brief {
                             Known::Brief(Box::new(record))
                         } else {
-                            Known::Whole(Arc::new(Stored { record, bytes }))
+                            Known::Whole(Arc::new(Stored::new(record, bytes)))
                         };
                         self.took(core, from, known, counts)
                     }
@@ -127,7 +127,7 @@ impl ReadOp {
             suspect: false,
         };
         let bytes = format::encode(self.address.bucket.0, &self.address.key, &record);
-        let stored = Arc::new(Stored { record, bytes });
+        let stored = Arc::new(Stored::new(record, bytes));
         self.took(core, from, Known::Whole(stored), complete)
     }
 

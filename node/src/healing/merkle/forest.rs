@@ -532,7 +532,7 @@ pub(crate) fn decode(bucket: u64, key: &[u8], value: &Bytes) -> Held {
         Ok(Record { container, suspect }) => {
             let record = Record { container, suspect };
             let bytes = value.clone();
-            Held::Present(Arc::new(Stored { record, bytes }))
+            Held::Present(Arc::new(Stored::new(record, bytes)))
         }
         Err(_) => Held::Unreadable,
     }

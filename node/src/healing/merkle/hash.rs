@@ -50,14 +50,14 @@ impl Hasher {
         match held {
             Held::Absent => 0,
             Held::Unreadable => self.doubt(bucket, key),
-            Held::Present(stored) => {
+            Held::Present(stored) => *stored.sum.get_or_init(|| {
                 let state = self.state(bucket, key, &stored.record.container);
                 if stored.record.suspect {
                     state.wrapping_add(self.doubt(bucket, key))
                 } else {
                     state
                 }
-            }
+            }),
         }
     }
 
