@@ -81,6 +81,8 @@ impl ReadOp {
         for stored in self.whole() {
             merged.sync(&stored.record.container)?;
         }
+        let seen = self.seen();
+        let behind = seen.is_some_and(|seen| !merged.clock().dominates(seen));
         let mut missing = Vec::new();
         for (node, asked) in &self.asked {
             if let Asked::Answered {
@@ -90,9 +92,10 @@ impl ReadOp {
             {
                 match merged.with_brief(&record.container)? {
                     Some(more) => merged = more,
-                    None if *counts => missing.push((*node, record.container.clock())),
-                    // No read is promised what it holds.
-                    None => {}
+                    // No read is promised what one holds that does not count, unless its reader
+                    // has seen that.
+                    None if !*counts && !behind => {}
+                    None => missing.push((*node, record.container.clock())),
                 }
             }
         }
