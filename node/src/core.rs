@@ -213,7 +213,10 @@ impl Core {
     pub(crate) fn reply(&mut self, origin: Origin, response: Response) {
         match origin {
             Origin::Client { id, bytes, since } => {
-                self.governor.observe(self.now.mono.since(since));
+                // What is asked of all nodes, or waits for them, says nothing of how busy this is.
+                if matches!(response, Response::Got(_) | Response::Written(_)) {
+                    self.governor.observe(self.now.mono.since(since));
+                }
                 self.requests -= 1;
                 self.request_bytes -= bytes;
                 self.outputs.push_back(Output::Reply { id, response });

@@ -113,5 +113,8 @@ pub enum RingMessage {
         next: Bytes,
         /// Why there is none.
         error: Option<String>,
+        /// The share of the time that whoever sends it has for this, in thousandths: what is
+        /// received rests accordingly. Zero if it does not say.
+        share: u32,
     },
 }

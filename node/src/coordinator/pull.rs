@@ -1,8 +1,9 @@
 //! One transfer: everything that one old owner holds of one range, page by page.
 //!
 //! A page is merged record by record, and the next is asked for when all of it is durable here.
-//! A page that is lost or refused is asked for again. Between pages it rests as the governor says:
-//! the slower clients are served, the longer.
+//! A page that is lost or refused is asked for again. Between pages it rests as the governors of
+//! both ends say: the slower clients are served, the longer. A new owner may have no clients yet, so
+//! its own governor alone would let it pull as fast as it can.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,7 +15,7 @@ use super::{Answer, Flow};
 use crate::{
     core::{Core, Notice},
     event::Event,
-    healing::governor::Work,
+    healing::governor::{SHARE_ALL, Work},
     message::{Class, Message, RpcId},
     node::RingNews,
     replica::{Address, Caller, Done, Job, Merge, OpKey, Refusal},
@@ -57,6 +58,8 @@ pub(crate) struct PullOp {
     items: VecDeque<Item>,
     outstanding: usize,
     refused: bool,
+    /// What the source has lent for this, in thousandths of the time.
+    lent: u32,
     sent: Instant,
     again: Instant,
 }
@@ -72,6 +75,7 @@ impl PullOp {
             items: VecDeque::new(),
             outstanding: 0,
             refused: false,
+            lent: SHARE_ALL,
             sent: now,
             again: now,
         };
@@ -112,6 +116,7 @@ impl PullOp {
                     items,
                     next,
                     error,
+                    share,
                 },
             ..
         } = *message
@@ -127,6 +132,8 @@ impl PullOp {
         }
         self.step = Step::Merging(next);
         self.refused = false;
+        // One of an earlier release does not say.
+        self.lent = if share == 0 { SHARE_ALL } else { share };
         self.again = core.now.mono + core.limits.timeout_max;
         let mut bytes = 0;
         for item in &items {
@@ -210,7 +217,8 @@ impl PullOp {
         }
         self.after = next.clone();
         let took = core.now.mono.since(self.sent);
-        let rest = core.governor.rest_of(Work::Transfer, took.min(REST_MAX));
+        let took = took.min(REST_MAX);
+        let rest = core.governor.rest_with(Work::Transfer, took, self.lent);
         self.rest(core, rest);
         self.wait()
     }

@@ -489,6 +489,7 @@ impl Node {
                 items,
                 next,
                 error,
+                share: 0,
             };
             return self.send_ring(from, id, page);
         }
@@ -575,6 +576,7 @@ impl Node {
             items,
             next,
             error,
+            share: self.core.governor.lend(),
         };
         let message = crate::message::Message::Ring { id, message: page };
         self.core.send(to, crate::message::Class::Bulk, message);

@@ -81,6 +81,8 @@ struct Body<'a> {
     items: Vec<ItemBody<'a>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_zero")]
+    share: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -194,12 +196,14 @@ fn body(message: &RingMessage) -> (u16, Body<'_>) {
             items,
             next,
             error,
+            share,
         } => {
             let body = Body {
                 value: after,
                 items: items.iter().map(item).collect(),
                 next,
                 error: error.as_deref(),
+                share: u64::from(*share),
                 ..none
             };
             (kind::RING_PAGE, body)
@@ -299,6 +303,7 @@ pub(super) fn decode(kind: u16, id: RpcId, frame: &Bytes) -> Result<Message, Dec
                 .collect(),
             next: slice(body.next),
             error: body.error.map(str::to_owned),
+            share: u32::try_from(body.share).unwrap_or(0),
         },
         _ => return Err(quorate_client::wire::DecodeError::UnknownKind { kind }.into()),
     };
