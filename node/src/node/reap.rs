@@ -171,16 +171,19 @@ impl Node {
 
     /// The writes that go with a decree after which what some member held counts for nothing. It
     /// does not know any more what it has agreed to take in no longer: so everybody takes in
-    /// nothing that was read under an earlier ring. What the member itself has taken in since is
-    /// set aside.
+    /// nothing that was read under an earlier ring, but for those of whom it is not sure that they
+    /// hold nothing that was reaped. What the member itself has taken in since is set aside.
     pub(super) fn given_up(&mut self, after: &Decree) -> Vec<Write> {
         let mut writes = Vec::new();
-        if gives_up(&self.core.decree, after, None) {
+        let own = gives_up(&self.core.decree, after, Some(self.core.me));
+        let sure = self.standing.is_accepted() && !self.core.generations.is_away();
+        if own || (sure && gives_up(&self.core.decree, after, None)) {
             let first = Generations::first_of(after.epoch);
             let record = self.core.generations.plan_all(first);
             writes.push(meta(META_GENERATIONS_KEY, record));
+            self.desk.raising = Some(first);
         }
-        if gives_up(&self.core.decree, after, Some(self.core.me)) {
+        if own {
             writes.extend(self.begin_setting_aside(Why::Early));
         }
         writes
@@ -188,8 +191,9 @@ impl Node {
 
     /// Those writes are on disk.
     pub(super) fn gave_up(&mut self, before: &Decree, after: &Decree) {
-        if gives_up(before, after, None) {
-            let first = Generations::first_of(after.epoch);
+        if gives_up(before, after, None)
+            && let Some(first) = self.desk.raising.take()
+        {
             for slot in 0..=u8::MAX {
                 if self.core.generations.raise(slot, first) {
                     self.core.forget_repairs(slot);

@@ -153,6 +153,8 @@ pub(super) struct Desk {
     pub(super) empty_outside: BTreeSet<NodeId>,
     /// Nodes that have left the ring since this one was started, and have not said so yet.
     pub(super) full_outside: BTreeSet<NodeId>,
+    /// All generations rise to this one with the decree that is on its way to the disk.
+    pub(super) raising: Option<u64>,
     stash: VecDeque<(NodeId, Message)>,
     /// Writes of peers that were under way when a decree was adopted: their acks do not count.
     fenced: BTreeSet<(NodeId, RpcId)>,
@@ -194,6 +196,7 @@ impl Desk {
             reports: BTreeMap::new(),
             empty_outside: BTreeSet::new(),
             full_outside: BTreeSet::new(),
+            raising: None,
             stash: VecDeque::new(),
             fenced: BTreeSet::new(),
             refused: Vec::new(),

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Pages that are read at one time, one of them to count.
+/// Pages that are read for others at one time; one more is read to count.
 const PAGES_MAX: usize = 8;
 
 /// Who wants a page.
@@ -119,7 +119,8 @@ impl Node {
 
     /// One too many is not read: who asks, asks again.
     fn read_page(&mut self, first: Bytes, reader: Reader) {
-        if PAGES_MAX <= self.salvage.pages.len() {
+        let for_others = matches!(reader, Reader::Peer(..));
+        if for_others && PAGES_MAX <= self.salvage.pages.len() {
             return;
         }
         self.core.tickets += 1;

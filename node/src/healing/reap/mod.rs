@@ -51,8 +51,14 @@
 //!   in which something was reaped is refused: generations begin with the ring's epoch, so a fence
 //!   that it did not take part in is above all that it ever had. What is refused it sets aside. It
 //!   must hand over or set aside all that it holds before it can take part again; until then it is
-//!   *away*, and blocks if it is in the ring. (A directory that goes back to an earlier state, as
-//!   from a backup, is for its identity to notice: one that is rebuilding takes no part either.)
+//!   *away*, and blocks if it is in the ring. Nothing is reaped while one outside has not said that
+//!   it is through, hints included: what it holds may count, and would be refused.
+//! - *A directory that goes back to an earlier state*, as from a backup, holds what was reaped, and
+//!   the generations of then. Before anybody has taken note of its process it raises none, agrees to
+//!   nothing and vouches for nothing, so whatever it sends is refused where something was reaped.
+//!   When it is refused, all that it holds is set aside (`node::aside`). It has forgotten what it
+//!   takes in no longer; so when the members agree that it holds nothing, all of them raise all
+//!   generations to the first one of that ring, and what was sent to its earlier life is refused.
 //!
 //! # Clocks
 //!
