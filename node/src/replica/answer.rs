@@ -10,7 +10,8 @@ use crate::{
     store::format::{self, Record},
 };
 
-/// What a peer that asked is told; if the values have more bytes than it wants, without them.
+/// What a peer that asked is told; if the values have more bytes than it wants, without them. What
+/// this node doubts itself is told whole: it does not count, but a reader who has seen it needs it.
 pub(crate) fn fetched(
     id: RpcId,
     (address, held): (&Address, &Held),
@@ -24,13 +25,13 @@ pub(crate) fn fetched(
         Held::Absent => (ReplicaState::Absent, doubtful),
         Held::Unreadable => (ReplicaState::Unreadable, true),
         Held::Present(stored) => {
-            brief = whole_max.is_some_and(|max| is_larger(stored, max));
+            let suspect = doubtful || stored.record.suspect;
+            brief = !suspect && whole_max.is_some_and(|max| is_larger(stored, max));
             let bytes = if brief {
                 without_values(address, &stored.record)
             } else {
                 stored.bytes.clone()
             };
-            let suspect = doubtful || stored.record.suspect;
             (ReplicaState::Present(bytes), suspect)
         }
     };

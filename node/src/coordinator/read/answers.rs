@@ -51,6 +51,10 @@ impl ReadOp {
             return self.wait();
         }
         self.answered(core, from);
+        if brief && suspect {
+            // What does not count is of use only as a whole, and nobody sends it otherwise.
+            return self.failed(core, from);
+        }
         let counts = !suspect || self.heals_by(core, &state);
         match state {
             ReplicaState::Absent => self.took(core, from, Known::Nothing, counts),

@@ -1,8 +1,7 @@
 //! Large values cross the wire once.
 //!
 //! One of those who are asked, the best, is asked for its whole record; the others leave out values
-//! that are large and say all the rest: which versions they hold, what they have seen, whether
-//! they may be believed. Such an answer counts as any other, since a quorum is about what
+//! that are large and say all the rest: which versions they hold, and what they have seen. Such an answer counts as any other, since a quorum is about what
 //! replicas know; and if the whole records have the values, what all hold together is found as if
 //! nothing had been left out. Only if one holds a version that no whole record has seen is it asked
 //! again, for the whole, and counts when it has said that. A value of one version is the same
@@ -81,20 +80,11 @@ impl ReadOp {
         for stored in self.whole() {
             merged.sync(&stored.record.container)?;
         }
-        let seen = self.seen();
-        let behind = seen.is_some_and(|seen| !merged.clock().dominates(seen));
         let mut missing = Vec::new();
         for (node, asked) in &self.asked {
-            if let Asked::Answered {
-                known: Known::Brief(record),
-                counts,
-            } = asked
-            {
+            if let Some(Known::Brief(record)) = asked.known() {
                 match merged.with_brief(&record.container)? {
                     Some(more) => merged = more,
-                    // No read is promised what one holds that does not count, unless its reader
-                    // has seen that.
-                    None if !*counts && !behind => {}
                     None => missing.push((*node, record.container.clock())),
                 }
             }
