@@ -261,3 +261,42 @@ fn of_two_changes_on_two_sides_one_happens_and_the_other_is_refused() {
     assert_eq!(told.map(|error| error.code), Some(ErrorCode::Conflict));
     story.end();
 }
+
+/// Milliseconds that a join takes that pulls through slow links of a member, which has clients of
+/// its own or has none.
+fn join_beside(clients: bool) -> u64 {
+    let mut options = Options::calm(3_900);
+    options.spare = 1;
+    options.workload.keys = 600;
+    let mut story = Story::with(options);
+    for key in 0..600 {
+        story.put(0, key, None);
+    }
+    let digest = story.stage(0, &[("join", 5)]);
+    story.world.network.slow(Some(0), 50);
+    let before = story.world.now;
+    story.ring(1, commit(&digest)).expect("it is agreed on");
+    let mut key = 0;
+    while !story.is_settled() {
+        key = (key + 1) % 600;
+        if clients {
+            story.put(0, key, None);
+        } else {
+            story.wait(20);
+        }
+    }
+    let took = (story.world.now - before) / 1_000_000;
+    story.end();
+    took
+}
+
+/// A joiner has no clients whose requests could tell it to be slow: those of the members from which
+/// it pulls do.
+#[test]
+fn a_joiner_rests_while_clients_of_the_members_are_served_slowly() {
+    let (alone, beside) = (join_beside(false), join_beside(true));
+    assert!(
+        4 * alone < beside,
+        "{beside} ms beside clients, {alone} ms alone"
+    );
+}

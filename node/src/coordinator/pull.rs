@@ -46,6 +46,8 @@ enum Step {
     Merging(Bytes),
     /// The next page is asked for after a rest.
     Resting,
+    /// All is here; the next transfer may begin after a rest.
+    Ending,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub(crate) struct PullOp {
     items: VecDeque<Item>,
     outstanding: usize,
     refused: bool,
+    /// There was nothing on the page.
+    empty: bool,
     /// What the source has lent for this, in thousandths of the time.
     lent: u32,
     sent: Instant,
@@ -75,6 +79,7 @@ impl PullOp {
             items: VecDeque::new(),
             outstanding: 0,
             refused: false,
+            empty: true,
             lent: SHARE_ALL,
             sent: now,
             again: now,
@@ -139,6 +144,7 @@ impl PullOp {
         for item in &items {
             bytes += item.record.len() as u64;
         }
+        self.empty = items.is_empty();
         self.items = items.into();
         core.ring_news.push_back(RingNews::Received(bytes));
         self.merge_some(core);
@@ -211,16 +217,29 @@ impl PullOp {
             self.rest(core, REST_MAX * 5);
             return self.wait();
         }
-        if next.is_empty() {
-            core.ring_news.push_back(RingNews::Pulled(self.key));
-            return Flow::Over;
+        let next = next.clone();
+        let took = core.now.mono.since(self.sent).min(REST_MAX);
+        let rest = if self.empty {
+            Duration::ZERO
+        } else {
+            core.governor.rest_with(Work::Transfer, took, self.lent)
+        };
+        if !next.is_empty() {
+            self.after = next;
+            self.rest(core, rest);
+            return self.wait();
         }
-        self.after = next.clone();
-        let took = core.now.mono.since(self.sent);
-        let took = took.min(REST_MAX);
-        let rest = core.governor.rest_with(Work::Transfer, took, self.lent);
+        if rest.is_zero() {
+            return self.end(core);
+        }
         self.rest(core, rest);
+        self.step = Step::Ending;
         self.wait()
+    }
+
+    fn end(&self, core: &mut Core) -> Flow {
+        core.ring_news.push_back(RingNews::Pulled(self.key));
+        Flow::Over
     }
 
     fn rest(&mut self, core: &Core, pause: Duration) {
@@ -229,8 +248,12 @@ impl PullOp {
     }
 
     pub(crate) fn timeout(&mut self, core: &mut Core) -> Flow {
-        if self.again <= core.now.mono && !matches!(self.step, Step::Merging(_)) {
-            self.ask(core);
+        if self.again <= core.now.mono {
+            match self.step {
+                Step::Ending => return self.end(core),
+                Step::Asking | Step::Resting => self.ask(core),
+                Step::Merging(_) => {}
+            }
         }
         self.wait()
     }
