@@ -14,6 +14,7 @@ mod hints;
 mod joining;
 mod moving;
 mod places;
+mod readiness;
 mod reap;
 mod rebuilding;
 mod recovery;
@@ -638,7 +639,7 @@ impl Node {
                 break;
             }
         }
-        if !self.ready && self.core.peers_asked && self.knows_itself() {
+        if !self.ready && self.core.peers_asked && self.has_waited_enough() {
             self.ready = true;
             self.core.event(Event::Ready);
         }
