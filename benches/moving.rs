@@ -5,20 +5,12 @@
 //! both kinds of windows see the same machine; compared are the medians of their 99th percentiles.
 //! Nothing is asserted of times: a busy machine would fail what is right.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a cluster that cannot be started fails the test, as it should"
-)]
-
-#[path = "cluster.rs"]
-mod cluster;
-
 use std::{
     env, fs, thread,
     time::{Duration, Instant},
 };
 
-use cluster::Cluster;
+use super::cluster::Cluster;
 use serde_json::Value;
 
 const LOAD: &str = "run --workload a --bucket small --records 1000 --clients 64 --rate 400 \
