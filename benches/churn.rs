@@ -3,25 +3,21 @@
 //!
 //! One round each; `QUORATE_CHURN_ROUNDS=20` runs as many.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a cluster that cannot be started fails the test, as it should"
-)]
-
-#[path = "cluster.rs"]
-mod cluster;
-
 use std::{
-    env, thread,
+    env,
+    sync::{Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
-use cluster::Cluster;
+use super::cluster::Cluster;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use serde_json::Value;
 
 const NODES: usize = 5;
+/// One at a time: five nodes and their load are enough for a small machine.
+static ALONE: Mutex<()> = Mutex::new(());
 /// Only so that a test that hangs ends.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -109,6 +105,7 @@ fn converged(cluster: &Cluster) {
 
 #[test]
 fn members_that_join_and_leave_under_load_fail_no_request_and_lose_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = Cluster::of(NODES);
     let runs = under_load(&cluster, || {
         for round in 0..rounds() {
@@ -133,6 +130,7 @@ fn members_that_join_and_leave_under_load_fail_no_request_and_lose_nothing() {
 
 #[test]
 fn members_that_are_killed_while_they_join_and_leave_lose_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = Cluster::of(NODES);
     let runs = under_load(&cluster, || {
         for round in 0..rounds() {

@@ -5,20 +5,12 @@
 //! both kinds of windows see the same machine; compared are the medians of their 99th percentiles.
 //! Nothing is asserted of times: a busy machine would fail what is right.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a cluster that cannot be started fails the test, as it should"
-)]
-
-#[path = "cluster.rs"]
-mod cluster;
-
 use std::{
     env, fs, thread,
     time::{Duration, Instant},
 };
 
-use cluster::Cluster;
+use super::cluster::Cluster;
 use serde_json::Value;
 
 const LOAD: &str = "run --workload a --bucket small --records 1000 --clients 64 --rate 400 \
@@ -170,7 +162,7 @@ fn what_requests_pay_for_hints_that_are_handed_over() {
             }
         }
         let took = began.elapsed().as_secs_f64();
-        let rate = ratio(before, u64::try_from(began.elapsed().as_secs()).unwrap());
+        let rate = ratio(before, began.elapsed().as_secs());
         eprintln!("{before} hints handed over in {took:.0} s or less, {rate:.0}/s");
         cluster.ok("cluster wait-converged --timeout 10m");
         quiet.look(&cluster, "undisturbed");

@@ -5,8 +5,12 @@
     reason = "a cluster that cannot be started fails the test, as it should"
 )]
 
+#[path = "churn.rs"]
+mod churn;
 #[path = "cluster.rs"]
 mod cluster;
+#[path = "moving.rs"]
+mod moving;
 
 use std::path::Path;
 

@@ -300,6 +300,8 @@ pub enum Message {
         opinion: Opinion,
         /// The receiver's ring.
         epoch: RingEpoch,
+        /// What the receiver holds counts for reads of a quorum.
+        counts: bool,
     },
     /// Membership.
     Gossip(quorate_gossip::Message),

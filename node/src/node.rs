@@ -15,6 +15,7 @@ mod hints;
 mod joining;
 mod moving;
 mod places;
+mod readiness;
 mod reading;
 mod reap;
 mod rebuilding;
@@ -645,7 +646,7 @@ impl Node {
             }
         }
         self.set_aside_more();
-        if !self.ready && self.core.peers_asked && self.knows_itself() {
+        if !self.ready && self.core.peers_asked && self.has_waited_enough() {
             self.ready = true;
             self.core.event(Event::Ready);
         }

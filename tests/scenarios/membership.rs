@@ -151,3 +151,36 @@ fn a_slow_replica_is_asked_last_and_recovers_its_place() {
     assert!(worst < 5, "b has recovered its place: {worst} ms");
     story.end();
 }
+
+/// Who says that it is ready has a quorum to read from, however slowly all of them find each other
+/// after all were down.
+#[test]
+fn a_node_that_is_ready_answers_reads_of_a_quorum() {
+    for seed in 640..660 {
+        let mut options = Options::calm(seed);
+        options.nodes = 3;
+        let mut story = Story::with(options);
+        let (op, _) = story.put(0, KEY, None);
+        story.wait(1_000);
+        for node in 0..3 {
+            story.world.crash(node, None);
+        }
+        story.world.network.slow(Some(0), 20 * (seed - 639));
+        for node in 0..3 {
+            story.wait(37 * (seed - 640) * node as u64 / 2);
+            story.world.start(node);
+        }
+        let mut ready = [false; 3];
+        while ready != [true; 3] {
+            for (node, ready) in ready.iter_mut().enumerate() {
+                if !*ready && story.world.processes[node].is_ready() {
+                    *ready = true;
+                    let got = story.get(node, KEY, 2);
+                    assert_eq!(got.ops(), [op], "seed {seed}, n{}", node + 1);
+                }
+            }
+            story.world.step();
+        }
+        story.end();
+    }
+}

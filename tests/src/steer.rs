@@ -36,14 +36,16 @@ impl Story {
     pub fn hear_ring(&mut self, serial: u64) -> Told {
         self.hear(serial);
         let heard = self.world.heard.as_ref().and_then(|all| all.get(&serial));
-        match heard {
-            Some(Heard::Answer(response, _)) => match &**response {
-                Response::RingChange(answer) => Ok(RingAnswer::clone(answer)),
-                Response::Error(error) => Err(Some(error.clone())),
-                _ => Err(None),
-            },
-            _ => Err(None),
+        let Some(Heard::Answer(response, _)) = heard else {
+            return Err(None);
+        };
+        if let Response::RingChange(answer) = &**response {
+            return Ok(RingAnswer::clone(answer));
         }
+        let Response::Error(error) = &**response else {
+            return Err(None);
+        };
+        Err(Some(error.clone()))
     }
 
     /// Sends the operator's request to a node, and waits for the answer.

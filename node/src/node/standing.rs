@@ -45,7 +45,9 @@ pub(super) struct Standing {
     /// The identity as it is on disk.
     durable: Identity,
     /// Who has taken note of this process.
-    heard: BTreeSet<NodeId>,
+    pub(super) heard: BTreeSet<NodeId>,
+    /// Whose copies count for reads of a quorum, as far as they have said.
+    pub(super) counting: BTreeSet<NodeId>,
     /// Enough have.
     accepted: bool,
     /// Enough have to mint under the directory's name.
@@ -55,7 +57,7 @@ pub(super) struct Standing {
     /// The newest ring that somebody answered with.
     newest: RingEpoch,
     left: Option<NodeUuid>,
-    began: Instant,
+    pub(super) began: Instant,
     next: Instant,
     next_life: Instant,
     written: u64,
@@ -69,6 +71,7 @@ impl Standing {
             versions: (0, 0),
             durable: identity,
             heard: BTreeSet::new(),
+            counting: BTreeSet::new(),
             accepted: false,
             mints: false,
             renaming: false,
@@ -112,9 +115,9 @@ impl Node {
         self.standing.next = now + AGAIN;
         self.weigh();
         let others = self.others();
-        let missing = others
-            .iter()
-            .filter(|node| !self.standing.heard.contains(node));
+        let missing = others.iter().filter(|node| {
+            !self.standing.heard.contains(node) || self.is_asked_whether_it_counts(**node)
+        });
         let missing: Vec<NodeId> = missing.copied().collect();
         let settled = self.standing.accepted && missing.iter().all(|node| !self.core.is_up(*node));
         if settled {
@@ -221,6 +224,7 @@ impl Node {
             mark,
             opinion,
             epoch: self.core.decree.epoch,
+            counts: self.counts(),
         };
         let (version, durable) = &mut self.standing.versions;
         *version += u64::from(news);
@@ -260,6 +264,7 @@ impl Node {
             mark,
             opinion,
             epoch,
+            counts,
             ..
         } = *message
         else {
@@ -291,6 +296,11 @@ impl Node {
             Opinion::Welcome => {}
         }
         self.standing.heard.insert(from);
+        if counts {
+            self.standing.counting.insert(from);
+        } else {
+            self.standing.counting.remove(&from);
+        }
         self.weigh();
     }
 
@@ -326,14 +336,6 @@ impl Node {
             }
         }
         self.stand();
-    }
-
-    /// True once it is known what this process is and which directory is whose, or it has waited
-    /// long enough.
-    pub(super) fn knows_itself(&self) -> bool {
-        let founding = self.core.decree.directory(self.core.me) == Some(NodeUuid::ANY);
-        self.standing.accepted && (!founding || self.is_to_rebuild())
-            || self.standing.began + self.core.limits.ready_wait <= self.core.now.mono
     }
 
     /// Tells the replica whether what it holds counts.

@@ -16,7 +16,8 @@ use crate::{
 pub type Gauges = Vec<(&'static str, usize, usize)>;
 
 impl Node {
-    /// True once the peers that answer have told what buckets there are.
+    /// True once the peers that answer have told what buckets there are, and reads of a quorum are
+    /// answered, or none can be for want of members that are up.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready && !self.draining && !self.core.upkeep.drains && !self.failed

@@ -268,8 +268,8 @@ pub(super) fn append(message: &Message, out: &mut BytesMut) -> Result<(), Encode
         Catalogue CATALOGUE { catalogue } => Catalogue { catalogue };
         Members MEMBERS { members } => Members { members };
         Greet GREET { who, left, heard } => greet::greet(who, *left, heard);
-        Greeted GREETED { uuid, number, mark, opinion, epoch } => {
-            greet::greeted(*uuid, (*number, *mark), *opinion, *epoch)
+        Greeted GREETED { uuid, number, mark, opinion, epoch, counts } => {
+            greet::greeted(*uuid, (*number, *mark), *opinion, (*epoch, *counts))
         };
         CatalogueStored CATALOGUE_STORED { hash } => CatalogueStored { hash: *hash };
         Status STATUS { catalogue_hash } => Status { catalogue_hash: *catalogue_hash };

@@ -44,6 +44,13 @@ pub(super) struct Greeted {
     mark: u64,
     opinion: u8,
     epoch: u64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    counts: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 pub(super) fn greet(who: &Introduction, left: Option<NodeUuid>, heard: &[Trace]) -> Greet {
@@ -61,7 +68,7 @@ pub(super) fn greeted(
     uuid: NodeUuid,
     (number, mark): (u64, u64),
     opinion: Opinion,
-    epoch: RingEpoch,
+    (epoch, counts): (RingEpoch, bool),
 ) -> Greeted {
     Greeted {
         uuid: uuid.get(),
@@ -69,6 +76,7 @@ pub(super) fn greeted(
         mark,
         opinion: opinion as u8,
         epoch: epoch.get(),
+        counts,
     }
 }
 
@@ -124,5 +132,6 @@ pub(super) fn decode_greeted(id: RpcId, frame: &[u8]) -> Result<Message, DecodeE
         mark: body.mark,
         opinion,
         epoch: RingEpoch::new(body.epoch),
+        counts: body.counts,
     })
 }

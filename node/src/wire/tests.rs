@@ -243,6 +243,16 @@ fn greetings() -> Vec<Message> {
             mark: 0x22,
             opinion: Opinion::Refused,
             epoch: RingEpoch::new(4),
+            counts: false,
+        },
+        Message::Greeted {
+            id: RpcId(0),
+            uuid,
+            number: 3,
+            mark: 0x33,
+            opinion: Opinion::Welcome,
+            epoch: RingEpoch::new(5),
+            counts: true,
         },
     ]
 }
