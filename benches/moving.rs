@@ -149,7 +149,8 @@ fn what_requests_pay_for_hints_that_are_handed_over() {
         // Three of five replicas of all keys are n5's.
         let records = wanted * 5 / 3;
         let fill = format!(
-            "run --workload get --bucket away{round} --records {records} --clients 128 --duration 1s"
+            "run --workload get --bucket away{round} --records {records} --clients 128 \
+             --duration 1s"
         );
         cluster.figures(&fill, &[]);
         let before = held();

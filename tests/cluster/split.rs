@@ -121,9 +121,9 @@ fn digest(lan: &Lan, by: usize) -> String {
     digest.to_owned()
 }
 
-/// W8, row 37 of the failures: the smaller side agrees on nothing and says so, whether it knows yet that it is
-/// the smaller one or not; who had asked there is told that another change was first, as soon as
-/// that is heard of.
+/// W8, row 37 of the failures: the smaller side agrees on nothing and says so, whether it knows yet
+/// that it is the smaller one or not; who had asked there is told that another change was first, as
+/// soon as that is heard of.
 #[test]
 fn of_two_changes_committed_on_the_two_sides_of_a_split_one_wins_and_the_other_is_told() {
     let Some(lan) = Lan::of(5) else { return };

@@ -2,8 +2,8 @@
 //!
 //! A page is merged record by record, and the next is asked for when all of it is durable here.
 //! A page that is lost or refused is asked for again. Between pages it rests as the governors of
-//! both ends say: the slower clients are served, the longer. A new owner may have no clients yet, so
-//! its own governor alone would let it pull as fast as it can.
+//! both ends say: the slower clients are served, the longer. A new owner may have no clients yet,
+//! so its own governor alone would let it pull as fast as it can.
 
 use std::{collections::VecDeque, time::Duration};
 

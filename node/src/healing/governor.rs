@@ -279,9 +279,9 @@ mod tests {
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
     }
 
-    /// A node whose requests take `base` while it is alone, and longer by `harm` times as much while
-    /// a job works, which never ends. How many times `base` requests took in the last 200 windows,
-    /// and how much of the time the job worked.
+    /// A node whose requests take `base` while it is alone, and longer by `harm` times as much
+    /// while a job works, which never ends. How many times `base` requests took in the last 200
+    /// windows, and how much of the time the job worked.
     fn beside_a_job(base: u64, harm: f64, seed: u64) -> (f64, f64) {
         let mut governor = Governor::default();
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
