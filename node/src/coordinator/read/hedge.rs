@@ -1,10 +1,10 @@
 //! What a read does while replicas are silent.
 //!
 //! It asks as many replicas as have to answer, not all of them as Dynamo and Riak do: an answer for
-//! which nobody waits costs a replica as much as one that counts, and a node that asks all three
-//! for each read of two has half as much again to do. What asking all is good for, that the
-//! slowest does not matter, is had for less: if one takes longer than it nearly always does,
-//! another is asked as well, within a budget.
+//! which nobody waits costs a replica as much as one that counts. Measured, a read that asks three
+//! takes 26 to 28 us of all processors where one that asks two takes 20. What asking all is good
+//! for, that the slowest does not matter, is had for less: if one takes longer than it nearly
+//! always does, another is asked as well, within a budget.
 //!
 //! One that is silent beyond all measure is another matter: its question or its answer may be
 //! lost, or it may be dead. Then others are asked whatever it costs, also those who stand in.
