@@ -118,20 +118,15 @@ impl Peers {
     /// A peer has answered a read before it was found slow.
     pub(crate) fn was_quick(&mut self, peer: NodeId, elapsed: Duration, limits: &Limits) {
         let first = || nanos(elapsed).saturating_mul(4);
-        let usual = *self.usual.entry(peer).or_insert_with(first);
-        self.step(peer, usual - usual / STEP, limits);
+        let usual = self.usual.entry(peer).or_insert_with(first);
+        *usual = within(*usual - *usual / STEP, limits);
     }
 
     /// A peer has not answered a read in what it usually takes.
     pub(crate) fn took_long(&mut self, peer: NodeId, limits: &Limits) {
         let usual = nanos(self.usual(peer, limits));
-        self.step(peer, usual + usual / STEP * (USUALLY - 1), limits);
-    }
-
-    fn step(&mut self, peer: NodeId, usual: u64, limits: &Limits) {
-        let most = nanos(limits.replica_limit_max);
-        self.usual
-            .insert(peer, usual.clamp(nanos(limits.hedge_min), most));
+        let longer = usual + usual / STEP * (USUALLY - 1);
+        self.usual.insert(peer, within(longer, limits));
     }
 
     /// What the peer nearly always takes for a read.
@@ -149,6 +144,10 @@ impl Peers {
             })
             .clamp(limits.replica_limit_min, limits.replica_limit_max)
     }
+}
+
+fn within(usual: u64, limits: &Limits) -> u64 {
+    usual.clamp(nanos(limits.hedge_min), nanos(limits.replica_limit_max))
 }
 
 fn nanos(duration: Duration) -> u64 {

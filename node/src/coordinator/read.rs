@@ -122,6 +122,8 @@ pub(crate) struct ReadOp {
     phase: Phase,
     /// When another is asked, whatever it costs.
     late: Instant,
+    /// When to look at the silent again, at the latest; not moved by answers.
+    wake: Instant,
     deadline: Instant,
     own_suspect: bool,
     /// What is known to be wrong with our own record since before the others were asked.
@@ -221,6 +223,7 @@ impl ReadOp {
             asked: BTreeMap::new(),
             phase: Phase::Gathering,
             late: deadline,
+            wake: deadline,
             deadline,
             own_suspect: false,
             damage: None,
@@ -290,6 +293,9 @@ impl ReadOp {
         let waiting = Asked::Waiting { sent, whole, hedge };
         self.asked.insert(node, waiting);
         self.late = sent + core.patience(node);
+        self.wake = hedge
+            .map_or(self.late, |at| at.min(self.late))
+            .min(self.wake);
         if self.stand_ins.contains(&node) {
             let body = HintMessage::Ask {
                 place: Place::from(&self.address),
@@ -319,7 +325,6 @@ impl ReadOp {
             Notice::Local(Done::Read(_)) if !core.vouches() => self.failed(core, core.me),
             Notice::Local(Done::Read(held)) => {
                 let me = core.me;
-                self.answered(core, me);
                 let alone = core.voice == Voice::Alone && self.quorum == 1;
                 let counts = core.replica.counts() || alone;
                 match held {

@@ -1,11 +1,12 @@
 //! Large values cross the wire once.
 //!
 //! One of those who are asked, the best, is asked for its whole record; the others leave out values
-//! that are large and say all the rest: which versions they hold, and what they have seen. Such an answer counts as any other, since a quorum is about what
-//! replicas know; and if the whole records have the values, what all hold together is found as if
-//! nothing had been left out. Only if one holds a version that no whole record has seen is it asked
-//! again, for the whole, and counts when it has said that. A value of one version is the same
-//! everywhere: the hash of its request is compared, which is not left out.
+//! that are large and say all the rest: which versions they hold, and what they have seen. Such an
+//! answer counts as any other, since a quorum is about what replicas know; and if the whole records
+//! have the values, what all hold together is found as if nothing had been left out. Only if one
+//! holds a version that no whole record has seen is it asked again, for the whole, and counts when
+//! it has said that. A value of one version is the same everywhere: the hash of its request is
+//! compared, which is not left out.
 //!
 //! Damaged records are healed from whole ones only.
 
