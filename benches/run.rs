@@ -102,3 +102,24 @@ fn without_a_cluster_it_says_what_to_do() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("quorate dev"));
 }
+
+#[test]
+fn the_transport_alone_is_measured_with_the_certificates_of_a_cluster() {
+    let cluster = Cluster::start();
+    for how in ["--clients 8", "--rate 500"] {
+        let output = cluster.bench(&words(&format!("echo --duration 1s {how}")));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{output:?}");
+        for (shape, line) in ["put", "get"].iter().zip(text.lines()) {
+            let (name, figures) = line.split_once(": ").unwrap();
+            assert_eq!(name, format!("echo of a {shape}"));
+            let rate: u64 = figures.split(' ').next().unwrap().parse().unwrap();
+            assert!(0 < rate, "{line}");
+        }
+        assert_eq!(text.lines().count(), 2);
+    }
+    let elsewhere = cluster.bench(&["echo", "--dir", "nowhere"]);
+    assert!(!elsewhere.status.success());
+    let text = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
+    assert!(text.contains("quorate dev"), "{text}");
+}

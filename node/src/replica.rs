@@ -18,6 +18,7 @@ mod coordinate;
 mod damage;
 mod expiry;
 mod handover;
+mod held;
 mod hints;
 mod job;
 mod mending;
@@ -29,7 +30,7 @@ mod withdraw;
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::RangeInclusive,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -39,6 +40,7 @@ pub(crate) use self::{
     address::Address,
     answer::fetched,
     damage::{Damage, DamageId},
+    held::{Held, Stored},
     hints::Sum,
     reap::Reaping,
 };
@@ -79,48 +81,6 @@ pub(crate) struct Change {
     pub(crate) address: Address,
     pub(crate) old: Held,
     pub(crate) new: Held,
-}
-
-/// A record together with its bytes.
-#[derive(Debug)]
-pub(crate) struct Stored {
-    pub(crate) record: Record,
-    pub(crate) bytes: Bytes,
-    /// What it adds to its leaf, once that is known: asked for when it is written, and again when
-    /// something else is written in its place.
-    pub(crate) sum: OnceLock<u64>,
-}
-
-impl Stored {
-    pub(crate) const fn new(record: Record, bytes: Bytes) -> Self {
-        let sum = OnceLock::new();
-        Self { record, bytes, sum }
-    }
-}
-
-/// What is known of a key here.
-#[derive(Clone, Debug)]
-pub(crate) enum Held {
-    Absent,
-    Present(Arc<Stored>),
-    Unreadable,
-}
-
-impl Held {
-    pub(crate) fn container(&self) -> Option<&Container> {
-        match self {
-            Self::Present(stored) => Some(&stored.record.container),
-            Self::Absent | Self::Unreadable => None,
-        }
-    }
-
-    pub(crate) fn is_suspect(&self) -> bool {
-        match self {
-            Self::Present(stored) => stored.record.suspect,
-            Self::Absent => false,
-            Self::Unreadable => true,
-        }
-    }
 }
 
 /// Who gets the answer.
