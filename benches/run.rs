@@ -105,7 +105,7 @@ fn without_a_cluster_it_says_what_to_do() {
 
 #[test]
 fn the_transport_alone_is_measured_with_the_certificates_of_a_cluster() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::of(3);
     for how in ["--clients 8", "--rate 500"] {
         let output = cluster.bench(&words(&format!("echo --duration 1s {how}")));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -21,7 +21,10 @@ fn steps(block: &str) -> Vec<Step<'_>> {
         let more = line.strip_prefix("> ");
         match (line.strip_prefix("$ "), more, steps.last_mut()) {
             (Some(command), ..) => steps.push((command.to_owned(), Vec::new())),
-            (None, Some(more), Some((command, _))) => *command += &format!("\n{more}"),
+            (None, Some(more), Some((command, _))) => {
+                command.push('\n');
+                command.push_str(more);
+            }
             (None, None, Some((_, shown))) => shown.push(line),
             (None, _, None) => panic!("{line:?} is no command"),
         }
