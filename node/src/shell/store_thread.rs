@@ -125,7 +125,7 @@ impl Store {
     }
 
     /// Hands over what fits, to be called when no more is to come at once: the thread wakes at the
-    /// first command and commits what it finds, so that one that came alone would have a sync alone.
+    /// first command and commits what it finds, and one that came alone would have its own sync.
     pub(super) fn submit(&mut self) {
         let Some(commands) = &self.commands else {
             return;
