@@ -292,6 +292,7 @@ impl World {
                 return Err(ring::stray(&self.processes[node].name, key, self.now));
             }
         }
+        self.judge_the_dead()?;
         let mut live: BTreeMap<u32, Vec<OpIndex>> = BTreeMap::new();
         for (key, owners) in (0_u32..).zip(&self.layout.owners) {
             let Some(record) = self.record(owners[0], key) else {

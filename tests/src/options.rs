@@ -357,6 +357,12 @@ impl Options {
             if self.extras != Extras::NONE {
                 self.workload.w_min = 2;
             }
+            // With nothing else in the way much is reaped between a copy and its being put back.
+            if self.extras.restore && rng.chance(400_000) {
+                self.classes = Classes::default();
+                self.ring_interval = None;
+                self.nemesis.interval = self.nemesis.interval.max(3_000 * MS);
+            }
         }
         self
     }

@@ -147,6 +147,8 @@ pub struct World {
     pub reaped: BTreeMap<bool, u64>,
     /// Deletes that all owners agreed to forget.
     pub reaped_ops: BTreeSet<OpIndex>,
+    /// Per key: covers every version that was live before the key was reaped.
+    pub dead_clocks: BTreeMap<u32, quorate_node::causality::Clock>,
     /// Nodes with a directory that was put back, copied or cut short and is not dealt with yet.
     pub displaced: BTreeSet<usize>,
     /// What the reaped states of each key had seen: all owners had it.
@@ -227,6 +229,7 @@ impl World {
             deleted: BTreeSet::new(),
             reaped: BTreeMap::new(),
             reaped_ops: BTreeSet::new(),
+            dead_clocks: BTreeMap::new(),
             displaced: BTreeSet::new(),
             reaped_clocks: BTreeMap::new(),
             judged_reaps: BTreeSet::new(),

@@ -12,7 +12,10 @@ use quorate_node::{
 
 use crate::{
     history::place,
-    oracle::{Broken, Ruling, reap::Reaped},
+    oracle::{
+        Broken, Ruling,
+        reap::{self, Reaped},
+    },
     world::{Event, Payload, World},
 };
 
@@ -57,6 +60,8 @@ impl World {
         if !gone {
             return;
         }
+        let dead = self.dead_clocks.entry(number).or_default();
+        dead.join(state.clock());
         for (_, version) in state.siblings() {
             if let Some(index) = self.history.find_number(version.op.id) {
                 let history = &mut self.history;
@@ -77,6 +82,19 @@ impl World {
             }
             if let Some(record) = self.record(node, reaped.key) {
                 reaped.is_nowhere(&record.container, &self.processes[node].name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing of what was reaped is live on any disk: no version is ever named so again.
+    pub(crate) fn judge_the_dead(&self) -> Ruling {
+        for (key, dead) in &self.dead_clocks {
+            for node in 0..self.processes.len() {
+                if let Some(record) = self.record(node, *key) {
+                    let name = &self.processes[node].name;
+                    reap::is_not_back(*key, dead, &record.container, name, self.now)?;
+                }
             }
         }
         Ok(())

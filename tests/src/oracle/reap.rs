@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_node::causality::{Container, Dot};
+use quorate_node::causality::{Clock, Container, Dot};
 
 use super::{Broken, Ruling};
 
@@ -57,5 +57,17 @@ impl Reaped<'_> {
         };
         let detail = format!("key {} is {what}, and {place} holds {dot:?} live", self.key);
         Err(Broken::new(PROMISE, self.at, detail))
+    }
+}
+
+/// What a node holds of a key must have nothing live that was reaped.
+pub fn is_not_back(key: u32, dead: &Clock, held: &Container, place: &str, at: u64) -> Ruling {
+    let mut live = held.siblings().filter(|(_, s)| s.value.is_some());
+    match live.find(|(dot, _)| dead.covers(*dot)) {
+        None => Ok(()),
+        Some((dot, _)) => {
+            let detail = format!("{dot:?} of key {key} was reaped, and {place} holds it live");
+            Err(Broken::new(PROMISE, at, detail))
+        }
     }
 }

@@ -54,8 +54,8 @@
 //!   *away*, and blocks if it is in the ring. Nothing is reaped while one outside has not said that
 //!   it is through, hints included: what it holds may count, and would be refused.
 //! - *A directory that goes back to an earlier state*, as from a backup, holds what was reaped, and
-//!   the generations of then. Before anybody has taken note of its process it raises none, agrees to
-//!   nothing and vouches for nothing, so whatever it sends is refused where something was reaped.
+//!   the generations of then. Before anybody has taken note of its process it raises none, agrees
+//!   to nothing and vouches for nothing, so all it sends is refused where something was reaped.
 //!   When it is refused, all that it holds is set aside (`node::aside`). It has forgotten what it
 //!   takes in no longer; so when the members agree that it holds nothing, all of them raise all
 //!   generations to the first one of that ring, and what was sent to its earlier life is refused.
