@@ -265,8 +265,8 @@ impl World {
         })
     }
 
-    /// What nodes forget together they write once more, each key once, and nobody asks for it: every
-    /// node has nothing left to do now and then.
+    /// What nodes forget together they write once more, each key once, and nobody asks for it:
+    /// every node has nothing left to do now and then.
     fn come_to_rest(&mut self) -> Ruling {
         let mut busy: Vec<usize> = (0..self.processes.len()).collect();
         let idle = |process: &Process, now| {

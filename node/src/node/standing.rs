@@ -343,14 +343,17 @@ impl Node {
         let aside = self.core.sets_aside;
         let rebuilding = self.is_to_rebuild() || self.standing.renaming || aside;
         let accepted = self.standing.is_accepted();
-        let opened_before = self.core.replica.identity().boot != 1;
+        // A directory that no decree names may be a new one in place of one that was lost, however
+        // often it was opened.
         let core = &mut self.core;
+        let uuid = core.replica.identity().uuid;
+        let is_named = core.decree.directory(core.me) == Some(uuid);
         let waited = self.standing.began + core.limits.ready_wait <= core.now.mono;
         core.voice = if rebuilding {
             Voice::Rebuilding
         } else if accepted {
             Voice::Full
-        } else if waited && opened_before {
+        } else if waited && is_named {
             Voice::Alone
         } else {
             Voice::Unheard
