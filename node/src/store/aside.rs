@@ -11,7 +11,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{Table, Write, format};
 
-/// Keys of records that were set aside begin so, in [`Table::Meta`](super::Table::Meta).
+/// Keys of records that were set aside begin so, in [`Table::Meta`].
 pub const ASIDE_PREFIX: &[u8] = b"aside/";
 /// The first key behind all of them.
 pub const ASIDE_END: &[u8] = b"aside0";
