@@ -362,6 +362,8 @@ impl Workload {
             key: self.key(op.key),
             value: Some(Bytes::from_static(b"another value under the same id")),
             w: (op.w != W_DEFAULT).then_some(op.w),
+            // Who lets others stand in need not meet those who hold the first.
+            sloppy: (self.sloppy && !op.sloppy).then_some(false),
             op_id: op_id(index),
             retry: true,
             timeout_ms,
