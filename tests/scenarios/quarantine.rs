@@ -1,27 +1,11 @@
 //! Directories that are older than what was reaped since: what they hold goes out of the way.
 
-use std::time::Duration;
-
 use quorate_node::store::memory::Image;
-use quorate_sim::{Options, story::Story};
+use quorate_sim::story::Story;
+
+use super::reaping::{held, story};
 
 const KEY: u32 = 0;
-
-/// Tombstones go as soon as all agree.
-fn story(seed: u64) -> Story {
-    let mut options = Options::calm(seed);
-    options.limits.tombstone_age = Duration::ZERO;
-    options.trees.audit_pause = Duration::from_millis(200);
-    options.trees.interval = Duration::from_secs(1);
-    Story::with(options)
-}
-
-fn held(story: &Story) -> usize {
-    let nodes = 0..story.world.processes.len();
-    nodes
-        .filter(|&node| story.world.record(node, KEY).is_some())
-        .count()
-}
 
 fn set_aside(story: &Story, node: usize) -> u64 {
     let machine = story.world.processes[node].machine.as_ref();

@@ -17,7 +17,7 @@ use quorate_sim::{
 const KEY: u32 = 0;
 
 /// Tombstones go as soon as all agree.
-fn story(seed: u64) -> Story {
+pub(super) fn story(seed: u64) -> Story {
     let mut options = Options::calm(seed);
     options.limits.tombstone_age = Duration::ZERO;
     options.trees.audit_pause = Duration::from_millis(200);
@@ -25,7 +25,7 @@ fn story(seed: u64) -> Story {
     Story::with(options)
 }
 
-fn held(story: &Story) -> usize {
+pub(super) fn held(story: &Story) -> usize {
     let nodes = 0..story.world.processes.len();
     nodes
         .filter(|&node| story.world.record(node, KEY).is_some())
