@@ -212,6 +212,31 @@ fn two_damaged_copies_are_healed_from_the_third() {
     }
 }
 
+/// Row 25: of three copies two are damaged, and the third was never written. Nobody can say what
+/// they held, so they are no reason to call the key absent; whoever writes it anew ends that.
+#[test]
+fn two_damaged_copies_of_which_nobody_knows_are_not_absent() {
+    let mut options = Options::calm(268);
+    options.limits.recent_bytes_max = 0; // Read from the disk each time.
+    let mut story = Story::with(options);
+    let [a, b, c] = [0, 1, 2].map(|place| story.owner(KEY, place));
+    story.world.isolate(c);
+    story.put(a, KEY, None);
+    for node in [a, b] {
+        assert!(story.world.damage(node, KEY), "the record was there");
+    }
+    story.world.network.mend();
+    story.wait(20_000);
+    let code = story.get(c, KEY, 2).code();
+    assert_eq!(code, Some(ErrorCode::Unavailable), "one copy is no quorum");
+    let (op, _) = story.put(c, KEY, None);
+    story.wait(30_000);
+    story.world.isolate(c);
+    let answer = story.get(a, KEY, 2);
+    assert_eq!(answer.ops(), [op], "all three speak for the key again");
+    // It does not end like other stories: all copies of the first put were damaged.
+}
+
 /// Row 25: of three copies two are damaged, and who has not heard all the others does not count.
 #[test]
 fn a_damaged_copy_waits_for_a_damaged_one_that_is_away() {

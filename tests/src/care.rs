@@ -135,12 +135,13 @@ impl World {
             let key = rng.index(self.options.workload.keys);
             let owners = self.layout.owners[key].clone();
             let mut nodes = vec![*rng.pick(&owners)];
-            if 2 < owners.len() && second.chance(500_000) {
-                nodes.extend(owners.iter().find(|owner| **owner != nodes[0]));
-            }
             // In a ring of one nobody has another copy.
             let mendable = 1 < owners.len();
             let key = u32::try_from(key).expect("a run has few keys");
+            let twice = 2 < owners.len() && second.chance(500_000);
+            if twice && owners.iter().all(|&owner| self.keeps_a_value(owner, key)) {
+                nodes.extend(owners.iter().find(|owner| **owner != nodes[0]));
+            }
             if !mendable || !struck.insert(key) {
                 continue;
             }
@@ -151,6 +152,15 @@ impl World {
             }
         }
         damaged
+    }
+
+    /// True if the copy cannot be reaped: were the third gone when two are damaged, nobody could say
+    /// what they held, and they are left as they are.
+    fn keeps_a_value(&self, node: usize, key: u32) -> bool {
+        self.record(node, key).is_some_and(|record| {
+            let mut siblings = record.container.siblings();
+            siblings.any(|(_, sibling)| sibling.value.is_some() && sibling.expires_at_ms.is_none())
+        })
     }
 
     fn wish(&mut self, node: usize) -> u64 {

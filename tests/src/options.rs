@@ -376,14 +376,10 @@ impl Options {
         options.workload.reuse = *rng.pick(&[0, 0, 10_000, 100_000]);
         options.trees = TreeOptions {
             interval: Duration::from_secs(*rng.pick(&[1, 2, 4, 8])),
-            audit_pause: Duration::from_millis(*rng.pick(&[300, 1_000, 4_000, 16_000])),
+            audit_pause: Duration::from_millis(*rng.pick(&[2_000, 8_000, 16_000, 16_000])),
         };
-        if options.trees.audit_pause < Duration::from_secs(1) {
-            // An audit reads every record.
-            options.workload.keys = options.workload.keys.min(options.workload.hot_keys + 30);
-        }
         // Large values and many siblings take most of the time and rarely show more.
-        options.workload.value_max = *rng.pick(&[32, 32, 100, 100, 300, 1_000, 4_000]);
+        options.workload.value_max = *rng.pick(&[32, 32, 100, 100, 100, 300, 1_000]);
         options.workload.gets = *rng.pick(&[200_000, 500_000, 500_000, 700_000]);
         options.workload.contextual = *rng.pick(&[500_000, 800_000, 950_000, 950_000]);
         let mut rng = Rng::new(seed, 0x0905);
@@ -414,7 +410,7 @@ impl Options {
         work.needless_retry = 0;
         work.impatient = 0;
         work.reuse = 0;
-        self.trees.audit_pause = Duration::from_millis(*rng.pick(&[100, 300, 1_000]));
+        self.trees.audit_pause = Duration::from_millis(*rng.pick(&[500, 1_000, 4_000]));
         work.keys = work.keys.min(work.hot_keys + 30);
         self
     }

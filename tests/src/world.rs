@@ -533,7 +533,6 @@ impl World {
         self.drain(node);
     }
 
-    /// Carries out what a node wants done.
     /// Does what a node wants done.
     pub fn drain(&mut self, node: usize) {
         let Some(mut machine) = self.processes[node].machine.take() else {

@@ -112,9 +112,7 @@ impl Node {
     /// Makes what is known of nodes durable, and known to all others.
     pub(super) fn spread_members(&mut self) {
         self.store_members();
-        for node in self.everybody_else() {
-            self.tell_members(node);
-        }
+        self.tell_members(&self.everybody_else());
     }
 
     /// Members of the ring, and those who wait for a place.
@@ -137,17 +135,18 @@ impl Node {
         self.hold_place();
     }
 
-    /// Tells a peer who waits for a place.
-    pub(super) fn tell_members(&mut self, to: NodeId) {
-        if to == self.core.me {
+    /// Tells peers who waits for a place.
+    pub(super) fn tell_members(&mut self, peers: &[NodeId]) {
+        let known = self.records(&self.core.decree);
+        if known.is_empty() {
             return;
         }
-        let known = self.records(&self.core.decree);
-        if !known.is_empty() {
-            let members = newcomers_to_bytes(&known);
-            let id = RpcId(0);
+        let (id, members) = (RpcId(0), newcomers_to_bytes(&known));
+        let me = self.core.me;
+        for to in peers.iter().filter(|to| **to != me) {
+            let members = members.clone();
             self.core
-                .send(to, Class::Control, Message::Members { id, members });
+                .send(*to, Class::Control, Message::Members { id, members });
         }
     }
 

@@ -337,10 +337,10 @@ impl Node {
         peers.extend(self.core.places.unaware());
         peers.sort_unstable();
         peers.dedup();
-        for node in peers {
-            self.send_ring(node, RpcId(0), RingMessage::Beat(progress));
-            self.tell_members(node);
+        for node in &peers {
+            self.send_ring(*node, RpcId(0), RingMessage::Beat(progress));
         }
+        self.tell_members(&peers);
     }
 
     /// Somebody is there who may know nothing of how far this node is.
