@@ -17,7 +17,7 @@
 //! | 40, 47 | real processes: `node/tests` |
 //! | 4, 10, 14 to 17 | `hints` |
 //! | 9 | no story: oracle W7 in every run, planted bug `hint_deleted_on_send` |
-//! | 11, 13, 36 to 38 | `ring` |
+//! | 11, 13, 36 to 38 | `ring`; 37 also `buckets` |
 //! | 6, 33, 44 | `reaping` |
 //! | 7, 34, 48 once more | `quarantine` |
 //! | 34 of a node that left | no story: simulated runs in which the ring changes, with hints |
@@ -29,6 +29,8 @@
 use quorate_client::wire::{Condition, ErrorCode};
 use quorate_sim::{Options, story::Story};
 
+#[path = "scenarios/buckets.rs"]
+mod buckets;
 #[path = "scenarios/care.rs"]
 mod care;
 #[path = "scenarios/clients.rs"]

@@ -1,11 +1,12 @@
 //! Buckets: named sets of keys with their own quorums.
 //!
-//! The catalogue is a map of names to definitions, merged entry by entry: the higher
-//! (stamp, author) wins. That is enough while a change needs every live node and a majority of all
-//! to have it on disk before it is acknowledged. An id is a function of name and generation, so
-//! that two nodes which create one name at the same time mean the same keys.
+//! The catalogue is a map of names to definitions. Each change is made on top of all before it and
+//! agreed on as a decree, so that of two catalogues one is the other with more changes; they are
+//! merged entry by entry, since the news may come before the decree. An id is a function of name
+//! and generation, and never used again.
 //!
-//! Not decided here: who must have stored a change before it counts (`coordinator::catalogue`).
+//! Not decided here: when a change is proposed (`node::catalogue`), and who must have it before it
+//! is confirmed (`coordinator::catalogue`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -533,6 +534,22 @@ mod tests {
         assert_eq!(one, two);
         assert_eq!(left.find("b").unwrap().id, right.find("b").unwrap().id);
         assert!(!one.merge(&two));
+    }
+
+    #[test]
+    fn as_many_buckets_as_may_be_fit_into_a_decree() {
+        let mut catalogue = Catalogue::founding(5);
+        for at in 1..BUCKETS_MAX {
+            let name = format!("{at:0>64}");
+            let options = BucketOptions {
+                ttl_ms: Some(1 << 40),
+                ..BucketOptions::default()
+            };
+            catalogue.create(A, &name, &options, 5).unwrap();
+        }
+        assert!(catalogue.to_bytes().len() <= quorate_ring::BUCKETS_BYTES_MAX);
+        let bytes = catalogue.to_bytes();
+        assert_eq!(Catalogue::from_bytes(&bytes), Ok(catalogue));
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Node {
                     self.run(key, Operation::Explain(Box::new(op)));
                 })
             }
-            Request::Bucket(bucket) => self.begin_bucket(origin, &bucket),
+            Request::Bucket(bucket) => self.begin_bucket(origin, bucket),
             Request::Healing(healing) => self.begin_healing(origin, &healing),
             Request::RingChange(change) => self.begin_ring(origin, principal, &change),
             Request::Ring => {
@@ -420,42 +420,23 @@ impl Node {
         Ok(())
     }
 
-    fn begin_bucket(&mut self, origin: Origin, request: &BucketRequest) -> Result<(), ErrorBody> {
+    fn begin_bucket(&mut self, origin: Origin, request: BucketRequest) -> Result<(), ErrorBody> {
         let core = &mut self.core;
-        let (me, most) = (core.me, core.ring.replicas_max());
-        let name = request.name.as_str();
-        let mut next = core.catalogue.clone();
-        let info = match request.verb.as_str() {
-            "list" => {
-                let response = Response::Buckets(core.catalogue.list());
-                core.reply(origin, response);
-                return Ok(());
-            }
+        match request.verb.as_str() {
+            "list" => core.reply(origin, Response::Buckets(core.catalogue.list())),
             "show" => {
-                let response = Response::Buckets(vec![core.catalogue.find(name)?.info]);
+                let response = Response::Buckets(vec![core.catalogue.find(&request.name)?.info]);
                 core.reply(origin, response);
-                return Ok(());
             }
-            "create" => next.create(me, name, &request.options, most)?,
-            "set" => next.set(me, name, &request.options, most)?,
-            "drop" => next.drop_bucket(me, name)?,
+            "create" | "set" | "drop" => {
+                let key = core.op_key();
+                let deadline = core.deadline(request.timeout_ms);
+                let op = CatalogueOp::new(key, origin, request, deadline);
+                self.run(key, Operation::Catalogue(Box::new(op)));
+                self.define_buckets();
+            }
             other => return Err(invalid(format!("buckets know no verb {other:?}"))),
-        };
-        let members: Vec<NodeId> = core.ring.members().iter().map(|member| member.id).collect();
-        let up = members.iter().filter(|id| core.is_up(**id)).count();
-        if 2 * up <= members.len() {
-            let message = format!(
-                "{up} of {} members are up, a majority is needed to change buckets",
-                members.len()
-            );
-            return Err(ErrorBody::new(ErrorCode::Unavailable, message));
         }
-        core.catalogue = next;
-        let key = core.op_key();
-        let deadline = core.deadline(request.timeout_ms);
-        let op = CatalogueOp::start(core, key, origin, info, deadline);
-        self.run(key, Operation::Catalogue(Box::new(op)));
-        self.store_catalogue(Some(key));
         Ok(())
     }
 }

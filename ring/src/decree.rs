@@ -18,9 +18,11 @@ use crate::{
 };
 
 const MAGIC: &[u8; 4] = b"QDCR";
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 /// Longest note in bytes.
 pub const NOTE_BYTES_MAX: usize = 1_000;
+/// Most bytes that say which buckets there are.
+pub const BUCKETS_BYTES_MAX: usize = 1 << 20;
 
 /// The step of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +79,9 @@ pub struct Decree {
     pub dead: Vec<NodeId>,
     /// For people: what was agreed on, and if it was forced, by whom.
     pub note: String,
+    /// Which buckets there are, in the form that those know who use them; empty until the first
+    /// change.
+    pub buckets: Vec<u8>,
 }
 
 impl Decree {
@@ -93,6 +98,7 @@ impl Decree {
             old: None,
             dead: Vec::new(),
             note: "founded".to_owned(),
+            buckets: Vec::new(),
         }
     }
 
@@ -170,6 +176,15 @@ impl Decree {
             }
         }
         next
+    }
+
+    /// The same ring, with these buckets.
+    #[must_use]
+    pub fn defining(&self, buckets: Vec<u8>, note: String) -> Self {
+        Self {
+            buckets,
+            ..self.next(self.phase, note)
+        }
     }
 
     /// The directory that speaks for a member; none if it does not vote.
@@ -297,7 +312,8 @@ impl Decree {
         out.extend(self.base.get().to_le_bytes());
         let old = self.old.as_ref().map(Ring::to_bytes).unwrap_or_default();
         let count = |length: usize| u32::try_from(length).expect("rings and lists are bounded");
-        for bytes in [&self.ring.to_bytes(), &old, self.note.as_bytes()] {
+        let ring = self.ring.to_bytes();
+        for bytes in [&ring, &old, self.note.as_bytes(), &self.buckets] {
             out.extend(count(bytes.len()).to_le_bytes());
             out.extend(bytes);
         }
@@ -341,6 +357,11 @@ impl Decree {
             .then(|| Ring::from_bytes(old))
             .transpose()?;
         let text = std::str::from_utf8(take_block(&mut rest)?).map_err(|_| BadRing::Damaged)?;
+        let buckets = if format < 2 {
+            &[]
+        } else {
+            take_block(&mut rest)?
+        };
         let mut voters = Vec::new();
         for _ in 0..take_count(&mut rest)? {
             let node = NodeId::new(u64::from_le_bytes(take(&mut rest)?));
@@ -353,7 +374,8 @@ impl Decree {
         }
         let lacks = phase != Phase::Stable && old.is_none();
         let foreign = old.as_ref().is_some_and(|old| old.seed() != ring.seed());
-        if !rest.is_empty() || lacks || foreign || NOTE_BYTES_MAX < text.len() {
+        let long = NOTE_BYTES_MAX < text.len() || BUCKETS_BYTES_MAX < buckets.len();
+        if !rest.is_empty() || lacks || foreign || long {
             return Err(BadRing::Damaged);
         }
         Ok(Self {
@@ -366,6 +388,7 @@ impl Decree {
             voters,
             dead,
             note: text.to_owned(),
+            buckets: buckets.to_vec(),
         })
     }
 }

@@ -15,7 +15,7 @@ mod staged;
 mod token;
 
 pub use codec::BadRing;
-pub use decree::{Decree, NOTE_BYTES_MAX, Phase, Voter};
+pub use decree::{BUCKETS_BYTES_MAX, Decree, NOTE_BYTES_MAX, Phase, Voter};
 pub use ids::{NodeId, NodeUuid, RingEpoch};
 pub use member::{Member, MemberError, NAME_BYTES_MAX, WEIGHT_MAX};
 pub use partition::{PARTITIONS_MAX, PARTITIONS_MIN, Partition, Partitions};

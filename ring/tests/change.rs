@@ -142,6 +142,41 @@ fn a_change_goes_through_its_steps_and_chains_their_hashes() {
 }
 
 #[test]
+fn buckets_go_along_with_every_later_decree() {
+    let stable = found(4, 64);
+    let defined = stable.defining(b"buckets".to_vec(), "bucket b: create".to_owned());
+    assert_eq!(
+        (defined.previous, defined.phase),
+        (stable.hash(), Phase::Stable)
+    );
+    assert_eq!(defined.ring, stable.ring);
+    assert!(defined.admits(stable.epoch, Token::new(7)), "no data moves");
+    let next = stable.ring.successor((0..5).map(member).collect()).unwrap();
+    let moving = defined.moving(next, Vec::new(), "join n4".to_owned(), uuid);
+    let aborted = moving.aborted(uuid).unwrap();
+    for decree in [&moving.switched(uuid).settled(uuid), &aborted] {
+        assert_eq!(decree.buckets, b"buckets");
+        assert_eq!(Decree::from_bytes(&decree.to_bytes()).as_ref(), Ok(decree));
+    }
+    assert_ne!(
+        stable
+            .defining(b"others".to_vec(), defined.note.clone())
+            .hash(),
+        defined.hash()
+    );
+}
+
+#[test]
+fn decrees_of_before_they_named_buckets_are_read() {
+    let stable = found(3, 8);
+    let mut bytes = stable.to_bytes();
+    bytes[4] = 1;
+    let place = bytes.len() - 4 - 4 - 3 * (8 + 16) - 4;
+    bytes.drain(place..place + 4);
+    assert_eq!(Decree::from_bytes(&bytes), Ok(stable));
+}
+
+#[test]
 fn a_directory_nobody_named_does_not_vote() {
     let stable = found(3, 8);
     let (node, other) = (member(0).id, NodeUuid::new(99));

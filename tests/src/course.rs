@@ -63,6 +63,7 @@ pub fn run(options: Options, print: bool) -> Report {
         world.agenda.plan(pause, Event::Operator);
     }
     world.plan_drain();
+    world.plan_define();
     if let Some(pause) = world.nemesis.pause() {
         world.agenda.plan(pause, Event::Strike);
     }
@@ -292,6 +293,7 @@ impl World {
                 return Err(ring::stray(&self.processes[node].name, key, self.now));
             }
         }
+        self.compare_buckets()?;
         self.judge_the_dead()?;
         let mut live: BTreeMap<u32, Vec<OpIndex>> = BTreeMap::new();
         for (key, owners) in (0_u32..).zip(&self.layout.owners) {
@@ -326,6 +328,7 @@ impl World {
         let net = &self.network.counts;
         for (name, count) in [
             ("deaths", self.deaths),
+            ("definitions", self.definers.history.changes()),
             ("lost", net.lost),
             ("cut", net.cut),
             ("doubled", net.doubled),

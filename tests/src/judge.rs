@@ -159,7 +159,11 @@ impl World {
     /// A node has adopted a decree about the ring.
     pub(crate) fn judge_ring(&mut self, decree: &Arc<Decree>) {
         match self.rings.adopted(decree, self.now) {
-            Ok(true) => self.layout.follow(&decree.ring, self.options.replicas),
+            Ok(true) => {
+                self.layout.follow(&decree.ring, self.options.replicas);
+                let ruling = self.definers.history.adopted(decree, self.now);
+                self.rule(ruling);
+            }
             Ok(false) => {}
             Err(broken) => self.rule(Err(broken)),
         }
@@ -200,6 +204,10 @@ impl World {
                 if error.code != ErrorCode::UnknownOutcome {
                     outcome::refused(&mut self.history, *index, error.code, self.now)?;
                 }
+                Ok(None)
+            }
+            (Call::Define(mark), _) => {
+                self.judge_definition(*mark, response)?;
                 Ok(None)
             }
             (Call::Read(_) | Call::Reuse(_), Response::Error(_)) | (Call::Operate, _) => Ok(None),

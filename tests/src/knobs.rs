@@ -11,7 +11,7 @@ use crate::options::Options;
 type Knob = (&'static str, fn(&mut Options));
 
 /// All of them, in the order in which they are tried.
-const KNOBS: [Knob; 37] = [
+const KNOBS: [Knob; 38] = [
     ("crash", |o| o.muted.push("crash")),
     ("power_cut", |o| o.muted.push("power_cut")),
     ("pause", |o| o.muted.push("pause")),
@@ -51,6 +51,7 @@ const KNOBS: [Knob; 37] = [
     ("needless_retry", |o| o.workload.needless_retry = 0),
     ("own_quorum", |o| o.workload.own_quorum = 0),
     ("drains", |o| o.drain_interval = None),
+    ("buckets", |o| o.bucket_interval = None),
 ];
 
 /// A set of things that a run does without.

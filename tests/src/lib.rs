@@ -16,6 +16,7 @@ pub mod answers;
 mod care;
 pub mod clock;
 pub mod course;
+mod definers;
 pub mod disk;
 pub mod history;
 mod inflict;

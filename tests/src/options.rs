@@ -264,6 +264,8 @@ pub struct Options {
     pub ring_interval: Option<u64>,
     /// Mean time between an operator's drainings of nodes; none if there are none.
     pub drain_interval: Option<u64>,
+    /// Mean time between changes of buckets; none if there are none.
+    pub bucket_interval: Option<u64>,
     /// Replicas of each key.
     pub replicas: u8,
     /// Classes of fault.
@@ -423,6 +425,9 @@ impl Options {
         let mut rng = Rng::new(self.seed, 0x0908);
         let drains = rng.chance(200_000);
         self.drain_interval = drains.then(|| rng.between(500, 4_000) * MS);
+        let mut rng = Rng::new(self.seed, 0x0b0c);
+        let defines = rng.chance(300_000);
+        self.bucket_interval = defines.then(|| rng.between(300, 5_000) * MS);
         self
     }
 
@@ -518,6 +523,7 @@ impl Options {
             spare: 0,
             ring_interval: None,
             drain_interval: None,
+            bucket_interval: None,
             replicas: 3,
             classes,
             net: net(&mut rng),

@@ -1,10 +1,13 @@
-//! What a story's operator does about the ring, through which node it says.
+//! What a story's operator does about the ring and the buckets, through which node it says.
 //!
 //! Requests may be sent without waiting, so that the node that was asked can die meanwhile.
 
 use std::sync::Arc;
 
-use quorate_client::wire::{ErrorBody, ErrorCode, Request, Response, RingAnswer, RingRequest};
+use quorate_client::wire::{
+    BucketInfo, BucketOptions, BucketRequest, ErrorBody, ErrorCode, Request, Response, RingAnswer,
+    RingRequest,
+};
 use quorate_ring::{Decree, Phase};
 
 use crate::{
@@ -21,10 +24,44 @@ impl Story {
     /// Sends the operator's request to a node and does not wait; the number is for
     /// [`hear_ring`](Self::hear_ring).
     pub fn start_ring(&mut self, node: usize, request: RingRequest) -> u64 {
+        let timeout_ms = request.timeout_ms;
+        self.send_operator(node, Request::RingChange(request), timeout_ms)
+    }
+
+    /// Asks a node to make or change a bucket and does not wait; the number is for
+    /// [`hear_bucket`](Self::hear_bucket).
+    pub fn start_bucket(&mut self, node: usize, verb: &str, name: &str, n: Option<u8>) -> u64 {
+        let timeout_ms = 5_000;
+        let request = BucketRequest {
+            verb: verb.to_owned(),
+            name: name.to_owned(),
+            options: BucketOptions {
+                n,
+                ..BucketOptions::default()
+            },
+            timeout_ms,
+        };
+        self.send_operator(node, Request::Bucket(request), timeout_ms)
+    }
+
+    /// Waits for what came of it.
+    ///
+    /// # Errors
+    ///
+    /// What the node says, if it says anything.
+    pub fn hear_bucket(&mut self, serial: u64) -> Result<Vec<BucketInfo>, Option<ErrorBody>> {
+        match self.hear_operator(serial) {
+            Some(Response::Buckets(list)) => Ok(list),
+            Some(Response::Error(error)) => Err(Some(error)),
+            _ => Err(None),
+        }
+    }
+
+    fn send_operator(&mut self, node: usize, request: Request, timeout_ms: u32) -> u64 {
         let world = &mut self.world;
         let client = world.options.workload.clients;
-        let budget = u64::from(request.timeout_ms) * MS;
-        let request = Request::RingChange(request);
+        // What a node says when its time is over is heard as well.
+        let budget = u64::from(timeout_ms + 1_000) * MS;
         let workload = &mut world.workload;
         let attempt = workload.attempt(client, node, budget, Call::Operate, request);
         let serial = attempt.serial;
@@ -34,18 +71,20 @@ impl Story {
 
     /// Waits for what the operator hears.
     pub fn hear_ring(&mut self, serial: u64) -> Told {
+        match self.hear_operator(serial) {
+            Some(Response::RingChange(answer)) => Ok(*answer),
+            Some(Response::Error(error)) => Err(Some(error)),
+            _ => Err(None),
+        }
+    }
+
+    fn hear_operator(&mut self, serial: u64) -> Option<Response> {
         self.hear(serial);
         let heard = self.world.heard.as_ref().and_then(|all| all.get(&serial));
         let Some(Heard::Answer(response, _)) = heard else {
-            return Err(None);
+            return None;
         };
-        if let Response::RingChange(answer) = &**response {
-            return Ok(RingAnswer::clone(answer));
-        }
-        let Response::Error(error) = &**response else {
-            return Err(None);
-        };
-        Err(Some(error.clone()))
+        Some(Response::clone(response))
     }
 
     /// Sends the operator's request to a node, and waits for the answer.

@@ -37,6 +37,8 @@ pub enum Call {
     Reuse(OpIndex),
     /// Something about the ring.
     Operate,
+    /// A change of buckets, with its mark.
+    Define(u32),
 }
 
 /// One request of one client to one node.
@@ -547,7 +549,7 @@ impl Workload {
         let key = match &attempt.call {
             Call::Read(read) => read.key,
             Call::Write(index) => history.op(*index).key,
-            Call::Operate | Call::Reuse(_) => return,
+            Call::Operate | Call::Define(_) | Call::Reuse(_) => return,
         };
         // The auditor of the healing phase is nobody's client.
         if let Some(contexts) = self.contexts.get_mut(attempt.client) {

@@ -27,6 +27,7 @@ use crate::{
     answers::Answers,
     care::Drains,
     clock::Clock,
+    definers::Definers,
     disk::Disk,
     history::{History, OpIndex, Seen},
     kept::{Asked, Counts},
@@ -80,6 +81,8 @@ pub enum Event {
     TakeBack(usize, u64),
     /// An operator drains a node, or lets it take requests again.
     Drain,
+    /// Somebody makes, changes or drops a bucket.
+    Define,
 }
 
 /// A message on its way.
@@ -177,6 +180,8 @@ pub struct World {
     pub verified: Option<Verified>,
     /// Who drains nodes.
     pub(crate) drains: Drains,
+    /// Who makes, changes and drops buckets.
+    pub(crate) definers: Definers,
     ring: Arc<Ring>,
     known: Vec<Member>,
     indexes: BTreeMap<NodeId, usize>,
@@ -244,6 +249,7 @@ impl World {
             reported: BTreeSet::new(),
             verified: None,
             drains: Drains::new(&options),
+            definers: Definers::new(&options),
             principals: principals(options.workload.clients),
             processes,
             workload,
@@ -295,6 +301,7 @@ impl World {
             Event::Operator => self.operate(),
             Event::TakeBack(node, serial) => self.take_back(node, serial),
             Event::Drain => self.drain_some(),
+            Event::Define => self.define_some(),
             Event::Strike => self.strike(),
             Event::Fault(fault) => {
                 if self.faulty {

@@ -1,17 +1,20 @@
-//! The node's copy of the bucket catalogue: compared with peers, merged, made durable.
+//! The node's copy of the bucket catalogue: changed by decree, compared with peers, made durable.
 //!
-//! Decides when peers are compared with, and that nobody hears of a catalogue before it is durable.
-//! Changes that a client asks for are an operation of their own.
+//! Decides when a change that a client asks for is proposed: one at a time, in a stable ring, on
+//! top of all that has been agreed on before, and anew when something else was agreed on in its
+//! place. Decides too when peers are compared with, and that nobody hears of a catalogue before it
+//! is durable.
 
 use bytes::Bytes;
-use quorate_ring::NodeId;
+use quorate_client::wire::{BucketInfo, BucketRequest, ErrorBody, ErrorCode};
+use quorate_ring::{Decree, NodeId, Phase};
 use rand::RngExt as _;
 
 use super::{Node, Running};
 use crate::{
     api::Output,
     bucket::{BadCatalogue, Catalogue},
-    coordinator::{Operation, catalogue::CatalogueOp, status::StatusOp},
+    coordinator::{Operation, status::StatusOp},
     identity::META_CATALOGUE_KEY,
     message::{Class, Message, RpcId},
     replica::OpKey,
@@ -20,7 +23,6 @@ use crate::{
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum CatalogueWaiter {
-    Op(OpKey),
     Peer(NodeId, RpcId),
     Nobody,
 }
@@ -31,6 +33,13 @@ pub(super) fn at_start(options: &super::Options) -> Result<Catalogue, BadCatalog
     let mut catalogue = Catalogue::founding(options.ring.replicas_limit());
     if let Some(stored) = &options.catalogue {
         catalogue.merge(&Catalogue::from_bytes(stored)?);
+    }
+    let decree = options
+        .stored_ring
+        .decree()
+        .filter(|decree| !decree.buckets.is_empty());
+    if let Some(decree) = decree {
+        catalogue.merge(&Catalogue::from_bytes(&decree.buckets)?);
     }
     Ok(catalogue)
 }
@@ -55,10 +64,95 @@ impl Node {
         self.run(key, Operation::Status(Box::new(op)));
     }
 
-    /// Makes our catalogue durable; the waiter is told afterwards.
-    pub(crate) fn store_catalogue(&mut self, op: Option<OpKey>) {
-        let waiter = op.map_or(CatalogueWaiter::Nobody, CatalogueWaiter::Op);
-        self.write_catalogue(waiter);
+    /// Proposes the change of buckets that waits longest, unless something else is being agreed
+    /// on: then it is looked at again when that is decided.
+    pub(crate) fn define_buckets(&mut self) {
+        while self.desk.proposing.is_none() && self.core.decree.phase == Phase::Stable {
+            let waiting = self.running.iter().find_map(|(key, running)| {
+                let Operation::Catalogue(op) = &running.operation else {
+                    return None;
+                };
+                let (request, deadline) = op.waits()?;
+                Some((*key, request.clone(), deadline))
+            });
+            let Some((key, request, deadline)) = waiting else {
+                return;
+            };
+            let proposal = self.with_change(&request);
+            let Some(Running {
+                operation: Operation::Catalogue(op),
+                ..
+            }) = self.running.get_mut(&key)
+            else {
+                return;
+            };
+            match proposal {
+                Ok((decree, info)) => {
+                    op.proposed(decree.clone(), info);
+                    self.propose(&decree, None, deadline);
+                }
+                Err(error) => {
+                    let flow = op.refuse(&mut self.core, error);
+                    self.settle(key, flow, None);
+                }
+            }
+        }
+    }
+
+    /// The buckets there are, as far as this node knows.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<BucketInfo> {
+        self.core.catalogue.list()
+    }
+
+    /// The decree that does what is asked for on top of all there is.
+    fn with_change(&self, request: &BucketRequest) -> Result<(Decree, BucketInfo), ErrorBody> {
+        let core = &self.core;
+        let (me, most) = (core.me, core.ring.replicas_max());
+        let (name, options) = (request.name.as_str(), &request.options);
+        let mut next = core.catalogue.clone();
+        let info = match request.verb.as_str() {
+            "create" => next.create(me, name, options, most)?,
+            "set" => next.set(me, name, options, most)?,
+            _ => next.drop_bucket(me, name)?,
+        };
+        let (up, all) = self.voters_up();
+        if 2 * up <= all {
+            let message = format!(
+                "{up} of {all} members are up, a majority is needed to change buckets; nothing was \
+                 changed"
+            );
+            return Err(ErrorBody::new(ErrorCode::Unavailable, message));
+        }
+        let note = format!("bucket {name}: {}", request.verb);
+        let decree = core.decree.defining(next.to_bytes().into(), note);
+        Ok((decree, info))
+    }
+
+    /// A decree is in force, and with it the buckets it names.
+    pub(super) fn take_buckets(&mut self, decree: &Decree) {
+        if let Ok(agreed) = Catalogue::from_bytes(&decree.buckets) {
+            self.core.catalogue.merge(&agreed);
+            self.lease_stamps();
+        }
+    }
+
+    /// Whoever wanted buckets to be changed by this decree learns how that ended.
+    pub(super) fn buckets_decided(&mut self, decree: &Decree) {
+        let keys: Vec<OpKey> = self.running.keys().copied().collect();
+        for key in keys {
+            if let Some(Running {
+                operation: Operation::Catalogue(op),
+                ..
+            }) = self.running.get_mut(&key)
+                && op.decided(&mut self.core, decree)
+            {
+                // A decree is adopted when it is on disk, and its buckets with it.
+                let flow = op.stored_here(&mut self.core);
+                self.settle(key, flow, None);
+            }
+        }
+        self.define_buckets();
     }
 
     fn write_catalogue(&mut self, waiter: CatalogueWaiter) {
@@ -95,16 +189,6 @@ impl Node {
                 let hash = self.core.catalogue.hash();
                 let message = Message::CatalogueStored { id, hash };
                 self.core.send(node, Class::Control, message);
-            }
-            CatalogueWaiter::Op(key) => {
-                if let Some(Running {
-                    operation: Operation::Catalogue(op),
-                    ..
-                }) = self.running.get_mut(&key)
-                {
-                    let flow = CatalogueOp::stored_here(op, &mut self.core);
-                    self.settle(key, flow, None);
-                }
             }
         }
     }

@@ -546,6 +546,7 @@ impl Node {
             }
         }
         desk.next_beat = core.now.mono;
+        self.take_buckets(&decree);
         self.gave_up(&before, &decree);
         self.rebuild_anew(&before);
         if self.is_to_rebuild() {
@@ -553,6 +554,7 @@ impl Node {
         }
         self.keep_those_who_left(&before);
         self.decided(&decree);
+        self.buckets_decided(&decree);
         self.reaper.replan(&mut self.core);
         self.plan_anew();
         for (from, id) in std::mem::take(&mut self.desk.refused) {

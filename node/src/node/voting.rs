@@ -251,6 +251,7 @@ impl Node {
                     let error = ErrorBody::new(ErrorCode::UnknownOutcome, message);
                     self.core.reply(origin, Response::Error(error));
                 }
+                self.define_buckets();
             } else if proposing.again <= now {
                 if proposing.beaten {
                     self.begin_ballot();

@@ -5,6 +5,7 @@
 //! incremental: the cost of an event does not grow with the length of the run.
 
 pub mod bounds;
+pub mod buckets;
 pub mod care;
 pub mod causality;
 pub mod conditional;
