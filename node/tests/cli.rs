@@ -169,6 +169,37 @@ fn buckets_are_made_changed_and_dropped() {
     );
 }
 
+/// Through two nodes at one time: one makes the bucket, the other is told that it is there.
+#[test]
+fn two_who_make_one_bucket_do_not_both_make_it() {
+    let dev = Dev::start();
+    for name in ["a", "b", "c"] {
+        let make = |node, n| {
+            let address = dev.address(node);
+            let exit = dev
+                .run(&["--node", &address, "bucket", "create", name, "--n", n])
+                .exit;
+            (exit, n)
+        };
+        let mut made = std::thread::scope(|scope| {
+            let other = scope.spawn(|| make(2, "1"));
+            [make(1, "3"), other.join().unwrap()]
+        });
+        made.sort_unstable();
+        assert_eq!((made[0].0, made[1].0), (0, 6), "{made:?}");
+        for node in 1..=3 {
+            let shown = dev
+                .ok(&["--node", &dev.address(node), "bucket", "show", name])
+                .json;
+            assert_eq!(
+                shown["n"].to_string(),
+                made[0].1,
+                "n{node} shows what was made"
+            );
+        }
+    }
+}
+
 #[test]
 fn with_two_of_three_nodes_down_nothing_is_pretended() {
     let dev = Dev::start();
@@ -182,6 +213,11 @@ fn with_two_of_three_nodes_down_nothing_is_pretended() {
     ));
     let get = dev.run(&["--timeout", "2s", "get", "default", "k"]);
     assert_eq!((get.exit, get.code()), (5, "unavailable"));
+    let make = dev.run(&["--timeout", "2s", "bucket", "create", "b"]);
+    assert!(matches!(
+        (make.exit, make.code()),
+        (4, "unknown_outcome") | (5, "unavailable")
+    ));
     let one = [
         "--node",
         &dev.address(1),
