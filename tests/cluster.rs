@@ -14,6 +14,8 @@ mod handoff;
 mod lan;
 #[path = "cluster/moving.rs"]
 mod moving;
+#[path = "cluster/operator.rs"]
+mod operator;
 #[path = "cluster/programs.rs"]
 mod programs;
 #[path = "cluster/restart.rs"]
@@ -108,11 +110,16 @@ async fn writers(dev: &Dev, count: usize) -> Vec<Writer> {
 /// Runs `faults` while four writers write; afterwards everything acknowledged must be there.
 fn under_fire(faults: impl FnOnce(&Dev) + Send) {
     let dev = Dev::start();
+    writing(&dev, |_| faults(&dev));
+}
+
+/// The same in a cluster that is there. What it runs is given a way to wait for so many writes.
+fn writing(dev: &Dev, faults: impl FnOnce(&dyn Fn(u64))) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let stop = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicU64::new(0));
     let tasks: Vec<_> = runtime
-        .block_on(writers(&dev, 4))
+        .block_on(writers(dev, 4))
         .into_iter()
         .map(|writer| runtime.spawn(writer.run(stop.clone(), acknowledged.clone())))
         .collect();
@@ -125,7 +132,7 @@ fn under_fire(faults: impl FnOnce(&Dev) + Send) {
         }
     };
     progress(100);
-    faults(&dev);
+    faults(&progress);
     progress(100);
     stop.store(true, Ordering::Relaxed);
     runtime.block_on(async {

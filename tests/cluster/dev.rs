@@ -82,6 +82,11 @@ impl Dev {
         self.dir.path().to_str().expect("temporary paths are UTF-8")
     }
 
+    /// Where node `number` listens.
+    pub(crate) fn address(&self, number: u16) -> String {
+        format!("127.0.0.1:{}", self.base_port + number - 1)
+    }
+
     pub(crate) fn profile(&self) -> Profile {
         Profile::load(&self.dir.path().join("client.toml")).expect("dev writes a profile")
     }
@@ -101,7 +106,7 @@ impl Dev {
     /// A client that asks node `number` only.
     pub(crate) async fn pinned(&self, number: u16) -> Client {
         let options = Options {
-            pin: Some(format!("127.0.0.1:{}", self.base_port + number - 1)),
+            pin: Some(self.address(number)),
             ..Options::default()
         };
         let client = Client::connect_with(&self.profile(), &options).await;
