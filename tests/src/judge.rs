@@ -159,7 +159,10 @@ impl World {
     /// A node has adopted a decree about the ring.
     pub(crate) fn judge_ring(&mut self, decree: &Arc<Decree>) {
         match self.rings.adopted(decree, self.now) {
-            Ok(true) => self.layout.follow(&decree.ring, self.options.replicas),
+            Ok(true) => {
+                self.layout.follow(&decree.ring, self.options.replicas);
+                self.turn(decree);
+            }
             Ok(false) => {}
             Err(broken) => self.rule(Err(broken)),
         }

@@ -177,6 +177,8 @@ pub struct World {
     pub verified: Option<Verified>,
     /// Who drains nodes.
     pub(crate) drains: Drains,
+    /// What is aimed at the steps of a change of the ring.
+    pub(crate) turns: Rng,
     ring: Arc<Ring>,
     known: Vec<Member>,
     indexes: BTreeMap<NodeId, usize>,
@@ -244,6 +246,7 @@ impl World {
             reported: BTreeSet::new(),
             verified: None,
             drains: Drains::new(&options),
+            turns: Rng::new(options.seed, 0x0e33),
             principals: principals(options.workload.clients),
             processes,
             workload,
@@ -397,9 +400,15 @@ impl World {
 
     /// Some client does something.
     pub(crate) fn one_operation(&mut self) {
-        let attempt = self
+        self.one_operation_at(None);
+    }
+
+    /// The same, through this node if one is given.
+    pub(crate) fn one_operation_at(&mut self, node: Option<usize>) {
+        let mut attempt = self
             .workload
             .next_op(self.now, &mut self.history, &self.session);
+        attempt.target = node.unwrap_or(attempt.target);
         if let Some(pause) = self.workload.impatience(&attempt) {
             self.agenda
                 .plan(self.now + pause, Event::Again(attempt.serial));
@@ -555,6 +564,15 @@ impl World {
                     let process = &self.processes[node];
                     let moment = process.clock.moment(self.now);
                     machine.handle_completion(moment, process.disk.read(ticket, table, &key));
+                }
+                Output::Store(command @ Command::Scan { .. })
+                    if self.options.disk.scans_at_once =>
+                {
+                    let process = &mut self.processes[node];
+                    let moment = process.clock.moment(self.now);
+                    for completion in process.disk.scan(command) {
+                        machine.handle_completion(moment, completion);
+                    }
                 }
                 Output::Store(command) => {
                     let life = self.processes[node].life;
