@@ -248,7 +248,9 @@ fn nothing_is_reaped_while_one_who_left_keeps_a_hint() {
     story.ring(a, replace).expect("it is staged");
     let plan = story.ring(a, say("plan")).expect("a plan").plan;
     let plan = plan.expect("a plan is in it");
-    story.ring(a, commit(&plan.digest)).expect("it is agreed on");
+    story
+        .ring(a, commit(&plan.digest))
+        .expect("it is agreed on");
     story.wait(10_000);
     assert_eq!(story.decree().phase, Phase::Stable);
     assert_eq!(story.get(b, KEY, 3).ops(), [op]);

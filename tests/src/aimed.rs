@@ -26,8 +26,8 @@ const AWAY: u64 = 2_500 * MS;
 /// How long disks are slow when a directory was put back.
 const LATE: u64 = 900 * MS;
 /// Requests for each key that only this directory has, and the time between two.
-const HAUNTED: u64 = 20;
-const HAUNTED_PACE: u64 = 4 * MS;
+const HAUNTED: u64 = 12;
+const HAUNTED_PACE: u64 = 15 * MS;
 
 impl World {
     /// A ring that nobody had before is there.
@@ -72,7 +72,11 @@ impl World {
         for at in 0..self.options.workload.keys {
             let key = (first + at) % self.options.workload.keys;
             let (before, after) = (self.owners_in(old, key), self.owners_in(new, key));
-            let stays: Vec<usize> = before.iter().copied().filter(|o| after.contains(o)).collect();
+            let stays: Vec<usize> = before
+                .iter()
+                .copied()
+                .filter(|o| after.contains(o))
+                .collect();
             if stays.is_empty() || stays.len() == before.len() {
                 continue;
             }
@@ -139,10 +143,9 @@ impl World {
             if self.bytes(node, key).is_none() || others.any(|o| self.bytes(o, key).is_some()) {
                 continue;
             }
-            for request in 1..=HAUNTED {
+            for request in 0..HAUNTED {
                 let when = self.now + after + request * HAUNTED_PACE;
-                let wanted = Event::Fault(Fault::WantedAt(key, node));
-                self.agenda.plan(when, wanted);
+                self.agenda.plan(when, Event::Fault(Fault::Wanted(key)));
             }
         }
     }

@@ -101,11 +101,6 @@ impl World {
                 self.one_operation();
                 self.workload.aim(None);
             }
-            Fault::WantedAt(key, node) => {
-                self.workload.aim(Some(key));
-                self.one_operation_at(Some(node));
-                self.workload.aim(None);
-            }
             Fault::Ambush(key, lasts) => self.ambush(key, lasts),
             Fault::Brownout(down, lasts, requests) => self.brownout(down, lasts, requests),
             Fault::Harm(harm) => self.harm(harm),

@@ -48,8 +48,6 @@ pub enum Fault {
     Overload(u32),
     /// A request for this key.
     Wanted(u32),
-    /// A request for this key, to this node.
-    WantedAt(u32, usize),
     /// One replica of this key is cut off for so long; when it is back another is cut off, and the
     /// record of the third is damaged.
     Ambush(usize, u64),

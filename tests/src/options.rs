@@ -417,7 +417,9 @@ impl Options {
         }
         let mut options = self.reaping_at_once(&mut rng);
         options.trees.audit_pause = Duration::from_millis(500);
-        options.workload.interval = 25 * MS;
+        if !options.classes.late_word {
+            options.workload.interval = 25 * MS;
+        }
         options.workload.deletes = 400_000;
         options.workload.contextual = 950_000;
         options

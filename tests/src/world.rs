@@ -400,15 +400,9 @@ impl World {
 
     /// Some client does something.
     pub(crate) fn one_operation(&mut self) {
-        self.one_operation_at(None);
-    }
-
-    /// The same, through this node if one is given.
-    pub(crate) fn one_operation_at(&mut self, node: Option<usize>) {
-        let mut attempt = self
+        let attempt = self
             .workload
             .next_op(self.now, &mut self.history, &self.session);
-        attempt.target = node.unwrap_or(attempt.target);
         if let Some(pause) = self.workload.impatience(&attempt) {
             self.agenda
                 .plan(self.now + pause, Event::Again(attempt.serial));
