@@ -204,7 +204,7 @@ impl World {
             self.backups.insert(node, image);
             return;
         };
-        let may = self.options.workload.w_min > 1 || self.is_nothing_of_its_own(node);
+        let may = 1 < self.options.workload.w_min || self.holds_nothing_alone(node);
         if may && self.is_recognised(node, &image) && self.directories_are_named() {
             self.weaken(node, Session::put_back);
             self.replace_directory(node, Some(lasts), image);
@@ -240,7 +240,7 @@ impl World {
     }
 
     /// Whether all that a node's disk holds is on another's as well.
-    fn is_nothing_of_its_own(&self, node: usize) -> bool {
+    fn holds_nothing_alone(&self, node: usize) -> bool {
         let others = |key| {
             let others = (0..self.processes.len()).filter(|other| *other != node);
             others.filter_map(move |other| self.record(other, key))
