@@ -20,7 +20,7 @@
 //! | 11, 13, 36 to 38 | `ring`; 37 also `buckets` |
 //! | 6, 33, 44 | `reaping` |
 //! | 7, 34, 48 once more | `quarantine` |
-//! | 34 of a node that left | no story: simulated runs in which the ring changes, with hints |
+//! | 34 of a node that left | `reaping` |
 //! | 41 | counters are not offered |
 //!
 //! A disk that acknowledges a write and keeps the old version (the other half of row 27) is not

@@ -49,7 +49,7 @@ const FAILED_LATER: [(u64, &str); 2] = [
     ),
 ];
 
-/// The same, of what seeds mean now.
+/// The same, since tombstones are reaped and directories are lost.
 const FAILED_NOW: [(u64, &str); 2] = [
     (
         52_627,
@@ -72,7 +72,7 @@ fn seeds_that_once_failed_pass() {
     let old = ONCE_FAILED.map(|(seed, what)| (Plan::of(seed, Generation::First), what));
     let new = FAILED_LATER.map(|(seed, what)| (Plan::of(seed, Generation::Second), what));
     let now = FAILED_LAST.map(|(seed, what)| (Plan::of(seed, Generation::Third), what));
-    let newest = FAILED_NOW.map(|(seed, what)| (Plan::new(seed), what));
+    let newest = FAILED_NOW.map(|(seed, what)| (Plan::of(seed, Generation::Fourth), what));
     for (plan, what) in old.into_iter().chain(new).chain(now).chain(newest) {
         let mut summary = Summary::default();
         summary.run(plan, false);

@@ -119,8 +119,8 @@ fn a_bucket_is_made_by_the_side_with_the_majority_only() {
     story.end();
 }
 
-/// While the ring changes a bucket waits; it is made when that is over, and refused when its time is
-/// over before.
+/// While the ring changes a bucket waits; it is made when that is over, and refused when its time
+/// is over before.
 #[test]
 fn a_bucket_waits_for_the_end_of_a_ring_change() {
     let mut story = patient(378, 2);

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use quorate_client::wire::Condition;
+use quorate_client::wire::{Condition, RingRequest};
 use quorate_node::{
     message::{BucketId, Message, RpcId},
     store::format,
 };
-use quorate_ring::RingEpoch;
+use quorate_ring::{Phase, RingEpoch};
 use quorate_sim::{
     Options,
+    steer::{commit, say},
     story::Story,
     world::{Event, Payload},
 };
@@ -208,5 +209,59 @@ fn a_key_rewritten_across_a_thousand_restarts_keeps_a_small_clock() {
     assert!(story.world.reaped.contains_key(&false));
     let answer = story.get(owners[1], KEY, 3);
     assert_eq!(answer.ops(), [last.unwrap()]);
+    story.end();
+}
+
+/// Row 34: who has left the ring still keeps a hint, and does not reach whom it is for. What that
+/// hint holds is deleted meanwhile.
+#[test]
+fn nothing_is_reaped_while_one_who_left_keeps_a_hint() {
+    let mut options = story(336).world.options;
+    options.spare = 1;
+    options.sloppy = true;
+    let mut story = Story::with(options);
+    story.wait(2_000);
+    let (a, b, c) = (
+        story.owner(KEY, 0),
+        story.owner(KEY, 1),
+        story.owner(KEY, 2),
+    );
+    let cut = |story: &mut Story, node: usize, cut: bool| {
+        story.world.network.set_cut(node, c, cut);
+        story.world.network.set_cut(c, node, cut);
+    };
+    story.world.isolate(c);
+    story.wait(15_000);
+    let (op, _) = story.put(a, KEY, None);
+    story.wait(1_000);
+    let keeps = |node: &usize| story.world.hints_of(*node, KEY).next().is_some();
+    let leaver = (0..6).find(keeps).expect("somebody stands in");
+    for other in (0..6).filter(|other| ![c, leaver].contains(other)) {
+        cut(&mut story, other, false);
+    }
+    let replace = RingRequest {
+        node: format!("n{}", leaver + 1),
+        other: "n6".to_owned(),
+        ..say("replace")
+    };
+    story.wait(5_000);
+    story.ring(a, replace).expect("it is staged");
+    let plan = story.ring(a, say("plan")).expect("a plan").plan;
+    let plan = plan.expect("a plan is in it");
+    story
+        .ring(a, commit(&plan.digest))
+        .expect("it is agreed on");
+    story.wait(10_000);
+    assert_eq!(story.decree().phase, Phase::Stable);
+    assert_eq!(story.get(b, KEY, 3).ops(), [op]);
+    let seen = story.get(b, KEY, 3).seen();
+    story.delete(b, KEY, seen);
+    story.wait(30_000);
+    assert!(story.world.hints_of(leaver, KEY).next().is_some());
+    assert_eq!(held(&story), 3, "the one who left is waited for");
+    cut(&mut story, leaver, false);
+    story.wait(60_000);
+    assert_eq!(held(&story), 0);
+    assert_eq!(story.get(c, KEY, 3).ops(), []);
     story.end();
 }

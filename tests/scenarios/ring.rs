@@ -1,7 +1,7 @@
 //! Rings that change, step by step: joiners and leavers that die, an operator whose node dies, and
 //! two operators who do not know of each other.
 
-use quorate_client::wire::ErrorCode;
+use quorate_client::wire::{ErrorCode, RingRequest};
 use quorate_ring::Phase;
 use quorate_sim::{
     Options,
@@ -299,4 +299,57 @@ fn a_joiner_rests_while_clients_of_the_members_are_served_slowly() {
         4 * alone < beside,
         "{beside} ms beside clients, {alone} ms alone"
     );
+}
+
+/// What was agreed on is known to one node only, which nobody hears; all others die, and begin to
+/// agree on something else.
+#[test]
+fn a_vote_that_was_cast_is_remembered_by_a_voter_that_dies() {
+    let mut alone = 0;
+    for pause in 4..14 {
+        let mut story = Story::begin(3_950 + pause);
+        let digest = story.stage(0, &[("weight", 2)]);
+        let before = story.decree().epoch.get();
+        story.start_ring(0, commit(&digest));
+        // It hears the others' votes, and they hear nothing any more: each time from another
+        // moment on.
+        let until = story.world.now + pause * 250_000;
+        story.world.run_until(until);
+        for other in 1..5 {
+            story.world.network.set_cut(0, other, true);
+        }
+        story.wait(300);
+        let epoch = |story: &Story, node: usize| {
+            let machine = story.world.processes[node].machine.as_ref();
+            machine.expect("it is up").decree().epoch.get()
+        };
+        let knows = |node: &usize| epoch(&story, *node) != before;
+        if (0..5).filter(knows).collect::<Vec<_>>() != [0] {
+            continue;
+        }
+        alone += 1;
+        for node in 1..5 {
+            story.world.crash(node, None);
+            story.world.start(node);
+        }
+        story.wait(3_000);
+        let other = RingRequest {
+            node: "n5".to_owned(),
+            weight: Some(3),
+            ..say("weight")
+        };
+        for _ in 0..5 {
+            let _ = story.ring(3, other.clone());
+            let plan = story.ring(3, say("plan")).ok().and_then(|told| told.plan);
+            if let Some(plan) = plan {
+                let _ = story.ring(3, commit(&plan.digest));
+            }
+            story.wait(500);
+        }
+        story.world.network.mend();
+        story.wait_until_settled();
+        assert_eq!(weight(&story, 2), 2, "cut off after {pause} steps");
+        story.end();
+    }
+    assert!(0 < alone, "nobody was ever alone with it");
 }

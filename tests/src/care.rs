@@ -154,8 +154,8 @@ impl World {
         damaged
     }
 
-    /// True if the copy cannot be reaped: were the third gone when two are damaged, nobody could say
-    /// what they held, and they are left as they are.
+    /// True if the copy cannot be reaped: were the third gone when two are damaged, nobody could
+    /// say what they held, and they are left as they are.
     fn keeps_a_value(&self, node: usize, key: u32) -> bool {
         self.record(node, key).is_some_and(|record| {
             let mut siblings = record.container.siblings();

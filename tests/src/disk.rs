@@ -66,6 +66,12 @@ impl Disk {
         self.worker.read(ticket, table, key)
     }
 
+    /// Executes a scan at once, as the shell does: of what has been asked for and is not committed
+    /// it sees nothing.
+    pub fn scan(&mut self, command: Command) -> Vec<Completion> {
+        self.worker.execute(vec![command])
+    }
+
     /// Queues a command; says when the commit that this begins is over, if it begins one.
     pub fn submit(&mut self, now: u64, command: Command) -> Option<u64> {
         self.waiting.push_back(command);

@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    fn cut_off(&mut self, node: usize, after: u64, lasts: u64) {
+    pub(crate) fn cut_off(&mut self, node: usize, after: u64, lasts: u64) {
         let others = (0..self.processes.len()).filter(|other| *other != node);
         let links = others.flat_map(|other| [(node, other), (other, node)]);
         let cut = Fault::Cut(links.collect(), lasts);
@@ -204,9 +204,13 @@ impl World {
             self.backups.insert(node, image);
             return;
         };
-        if self.is_recognised(node, &image) && self.directories_are_named() {
+        let may = 1 < self.options.workload.w_min || self.holds_nothing_alone(node);
+        if may && self.is_recognised(node, &image) && self.directories_are_named() {
             self.weaken(node, Session::put_back);
             self.replace_directory(node, Some(lasts), image);
+            if self.options.classes.late_word {
+                self.say_it_late(node, lasts);
+            }
         } else {
             self.backups.insert(node, image);
         }
@@ -233,6 +237,21 @@ impl World {
         };
         let count = others.clone().count();
         count - heard_by < others.filter(knows).count()
+    }
+
+    /// Whether all that a node's disk holds is on another's as well.
+    fn holds_nothing_alone(&self, node: usize) -> bool {
+        let others = |key| {
+            let others = (0..self.processes.len()).filter(|other| *other != node);
+            others.filter_map(move |other| self.record(other, key))
+        };
+        (0_u32..).zip(&self.layout.owners).all(|(key, _)| {
+            self.hints_of(node, key).next().is_none()
+                && self.record(node, key).is_none_or(|own| {
+                    let clock = own.container.clock();
+                    others(key).any(|other| other.container.clock().dominates(clock))
+                })
+        })
     }
 
     /// Whether it is agreed on which directory is whose: before that nobody can tell.

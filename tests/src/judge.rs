@@ -163,6 +163,7 @@ impl World {
                 self.layout.follow(&decree.ring, self.options.replicas);
                 let ruling = self.definers.history.adopted(decree, self.now);
                 self.rule(ruling);
+                self.turn(decree);
             }
             Ok(false) => {}
             Err(broken) => self.rule(Err(broken)),

@@ -11,7 +11,7 @@ use crate::options::Options;
 type Knob = (&'static str, fn(&mut Options));
 
 /// All of them, in the order in which they are tried.
-const KNOBS: [Knob; 38] = [
+const KNOBS: [Knob; 41] = [
     ("crash", |o| o.muted.push("crash")),
     ("power_cut", |o| o.muted.push("power_cut")),
     ("pause", |o| o.muted.push("pause")),
@@ -29,6 +29,9 @@ const KNOBS: [Knob; 38] = [
     ("overload", |o| o.muted.push("overload")),
     ("ambush", |o| o.muted.push("ambush")),
     ("brownout", |o| o.muted.push("brownout")),
+    ("turning", |o| o.classes.turning = false),
+    ("straggler", |o| o.muted.push("straggler")),
+    ("late_word", |o| o.classes.late_word = false),
     ("loss", |o| o.net.loss = 0),
     ("duplicate", |o| o.net.duplicate = 0),
     ("tail", |o| o.net.tail = 0),

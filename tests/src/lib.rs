@@ -12,6 +12,7 @@
 )]
 
 pub mod agenda;
+mod aimed;
 pub mod answers;
 mod care;
 pub mod clock;

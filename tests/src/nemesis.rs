@@ -102,6 +102,7 @@ enum Class {
     LyingDisk,
     DamagedJournal,
     Clone,
+    Straggler,
 }
 
 /// Draws faults.
@@ -175,6 +176,7 @@ impl Nemesis {
                 let requests = u32::try_from(self.rng.between(20, 600)).expect("a small number");
                 ("overload", Fault::Overload(requests))
             }
+            Class::Straggler => ("straggler", self.straggler(node)),
             Class::Ambush => ("ambush", Fault::Ambush(self.some_key(), lasts)),
             Class::BitRot
             | Class::SilentLoss
@@ -215,6 +217,13 @@ impl Nemesis {
         } else {
             ("bit_rot", Harm::BitRot(self.some_key()))
         }
+    }
+
+    /// One link holds everything back, for longer than it takes to reap a key.
+    fn straggler(&mut self, node: usize) -> Fault {
+        let other = (node + 1 + self.rng.index(self.nodes - 1)) % self.nodes;
+        let lasts = self.rng.between(self.lasts_max / 2, self.lasts_max * 2);
+        Fault::Clog(vec![(node, other)], lasts)
     }
 
     fn some_key(&mut self) -> usize {
@@ -320,6 +329,7 @@ fn enabled(classes: &Classes, extras: Extras) -> Vec<Class> {
         (extras.lying_disk, Class::LyingDisk),
         (extras.damaged_journal, Class::DamagedJournal),
         (extras.clone, Class::Clone),
+        (classes.straggler, Class::Straggler),
     ]
     .into_iter()
     .filter_map(|(on, class)| on.then_some(class))

@@ -52,6 +52,12 @@ pub struct Classes {
     pub ambush: bool,
     /// Several disks become slow, and soon their machines lose power: much is on its way to them.
     pub brownout: bool,
+    /// Faults are aimed at the steps of a change of the ring.
+    pub turning: bool,
+    /// What one node sends to another is late, and everybody is up all the while.
+    pub straggler: bool,
+    /// Disks are slow when a directory is put back, so that it is told late that it is an old one.
+    pub late_word: bool,
 }
 
 /// Classes of fault that strike one whole directory. A seed draws them all but `lying_disk`, which
@@ -157,6 +163,9 @@ pub struct DiskOptions {
     pub tail_max: u64,
     /// Commands that share a commit at most.
     pub group_max: usize,
+    /// Whether a scan is answered at once with what is durable, as by a real node; or when all is
+    /// done that was asked before it.
+    pub scans_at_once: bool,
 }
 
 /// What clients do.
@@ -243,6 +252,8 @@ pub enum Generation {
     Second,
     /// Brownouts, narrow links, clients in a hurry, time.
     Third,
+    /// Reaping, hints, directories that are lost.
+    Fourth,
     /// All there are.
     Newest,
 }
@@ -315,7 +326,8 @@ impl Options {
             Generation::First => Self::first_generation(seed).with_plain_reads(),
             Generation::Second => Self::second_generation(seed).with_plain_reads(),
             Generation::Third => Self::third_generation(seed).with_plain_reads(),
-            Generation::Newest => Self::newest_generation(seed),
+            Generation::Fourth => Self::fourth_generation(seed),
+            Generation::Newest => Self::fourth_generation(seed).with_aimed_faults(),
         }
     }
 
@@ -326,7 +338,7 @@ impl Options {
         self
     }
 
-    fn newest_generation(seed: u64) -> Self {
+    fn fourth_generation(seed: u64) -> Self {
         Self::third_generation(seed)
             .with_reaping()
             .with_stand_ins()
@@ -369,6 +381,52 @@ impl Options {
         self
     }
 
+    /// In some runs faults are aimed at moments that chance rarely meets, mostly with nothing else
+    /// in the way.
+    fn with_aimed_faults(mut self) -> Self {
+        let mut rng = Rng::new(self.seed, 0x0917);
+        self.disk.scans_at_once = rng.chance(500_000);
+        let classes = &self.classes;
+        let harmed = classes.bit_rot || classes.silent_loss || classes.misdirected;
+        if harmed || !rng.chance(350_000) {
+            return self;
+        }
+        if self.ring_interval.is_some() && rng.chance(200_000) {
+            self.classes.turning = true;
+            return self;
+        }
+        self.classes = Classes::default();
+        self.net.loss = 0;
+        self.nemesis.interval = rng.between(500, 2_500) * MS;
+        self.nemesis.lasts_max = rng.between(1_000, 6_000) * MS;
+        self.extras = Extras::NONE;
+        self.ring_interval = None;
+        match rng.below(5) {
+            0 | 1 => {
+                self.classes.turning = true;
+                self.spare = self.spare.max(1 + rng.index(3));
+                self.ring_interval = Some(rng.between(1_000, 4_000) * MS);
+                self.sloppy |= rng.chance(600_000);
+            }
+            2 | 3 => {
+                self.classes.late_word = true;
+                self.nemesis.interval = rng.between(2_500, 6_000) * MS;
+                self.extras.restore = true;
+                self.workload.w_min = *rng.pick(&[1, 2]);
+                self.workload.own_quorum = 500_000;
+            }
+            _ => self.classes.straggler = true,
+        }
+        let mut options = self.reaping_at_once(&mut rng);
+        options.trees.audit_pause = Duration::from_millis(500);
+        if !options.classes.late_word {
+            options.workload.interval = 25 * MS;
+        }
+        options.workload.deletes = 400_000;
+        options.workload.contextual = 950_000;
+        options
+    }
+
     fn third_generation(seed: u64) -> Self {
         let mut options = Self::second_generation(seed);
         let mut rng = Rng::new(seed, 0x0904);
@@ -406,6 +464,12 @@ impl Options {
             self.limits.tombstone_age = work.timeout * 6 + longest + Duration::from_secs(2);
             return self;
         }
+        self.reaping_at_once(&mut rng)
+    }
+
+    /// Tombstones go as soon as all agree, and nobody repeats anything.
+    fn reaping_at_once(mut self, rng: &mut Rng) -> Self {
+        let work = &mut self.workload;
         self.limits.tombstone_age = Duration::from_millis(*rng.pick(&[0, 50, 300, 1_000]));
         self.limits.closed_epochs_min = *rng.pick(&[1, 1, 4, 16]);
         work.retry = 0;
@@ -533,6 +597,7 @@ impl Options {
                 tail: *rng.pick(&[0, 1_000, 20_000]),
                 tail_max: 60 * MS,
                 group_max: *rng.pick(&[1, 4, 64, 64, 256]),
+                scans_at_once: false,
             },
             workload: workload(&mut rng, w_min),
             nemesis: NemesisOptions {

@@ -100,6 +100,7 @@ impl Plan {
                 Some(("classes", "first")) => plan.generation = Generation::First,
                 Some(("classes", "second")) => plan.generation = Generation::Second,
                 Some(("classes", "third")) => plan.generation = Generation::Third,
+                Some(("classes", "fourth")) => plan.generation = Generation::Fourth,
                 Some(("without", value)) => {
                     let set = Without::parse(value);
                     plan.without = set.ok_or_else(|| ReplayError::NotALine(value.to_owned()))?;
@@ -141,6 +142,7 @@ impl fmt::Display for Plan {
             Generation::First => write!(f, " classes=first")?,
             Generation::Second => write!(f, " classes=second")?,
             Generation::Third => write!(f, " classes=third")?,
+            Generation::Fourth => write!(f, " classes=fourth")?,
             Generation::Newest => {}
         }
         if !self.without.is_empty() {

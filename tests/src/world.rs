@@ -182,6 +182,8 @@ pub struct World {
     pub(crate) drains: Drains,
     /// Who makes, changes and drops buckets.
     pub(crate) definers: Definers,
+    /// What is aimed at the steps of a change of the ring.
+    pub(crate) turns: Rng,
     ring: Arc<Ring>,
     known: Vec<Member>,
     indexes: BTreeMap<NodeId, usize>,
@@ -250,6 +252,7 @@ impl World {
             verified: None,
             drains: Drains::new(&options),
             definers: Definers::new(&options),
+            turns: Rng::new(options.seed, 0x0e33),
             principals: principals(options.workload.clients),
             processes,
             workload,
@@ -562,6 +565,15 @@ impl World {
                     let process = &self.processes[node];
                     let moment = process.clock.moment(self.now);
                     machine.handle_completion(moment, process.disk.read(ticket, table, &key));
+                }
+                Output::Store(command @ Command::Scan { .. })
+                    if self.options.disk.scans_at_once =>
+                {
+                    let process = &mut self.processes[node];
+                    let moment = process.clock.moment(self.now);
+                    for completion in process.disk.scan(command) {
+                        machine.handle_completion(moment, completion);
+                    }
                 }
                 Output::Store(command) => {
                     let life = self.processes[node].life;
