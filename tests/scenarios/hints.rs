@@ -213,3 +213,34 @@ fn a_holder_that_stood_still_deletes_nothing_new() {
     assert_eq!(story.get(b, KEY, 3).ops(), [first, second]);
     story.end();
 }
+
+/// Row 25 with row 4: of a write that one owner and a stand-in have, the owner's copy is damaged
+/// before the hint is handed over. The other owners know nothing of it: the hint is all there is, and
+/// who asks what the damaged record held asks for hints as well.
+#[test]
+fn a_damaged_copy_is_healed_by_what_is_kept_for_the_other_owners() {
+    let mut options = sloppy(254);
+    options.limits.recent_bytes_max = 0; // Read from the disk each time.
+    let mut story = Story::with(options);
+    let [a, b, c] = owners(&story);
+    let others = others(&story);
+    story.world.isolate(b);
+    story.world.isolate(c);
+    story.wait(10_000);
+    let (op, answer) = story.put(a, KEY, None);
+    assert_eq!(answer.ops(), [op], "two stand in");
+    story.world.network.mend();
+    for owner in [b, c] {
+        for other in &others {
+            story.world.network.set_cut(*other, owner, true);
+            story.world.network.set_cut(owner, *other, true);
+        }
+    }
+    assert!(story.world.damage(a, KEY), "the record was there");
+    story.wait(10_000);
+    let record = story.world.record(a, KEY).expect("it was mended");
+    assert!(!record.suspect && record.container.siblings().len() == 1);
+    assert_eq!(story.get(b, KEY, 3).ops(), [op]);
+    story.world.network.mend();
+    story.end();
+}

@@ -57,7 +57,8 @@ impl World {
         self.processes.iter().position(|process| process.id == id)
     }
 
-    fn owners_in(&self, ring: &Ring, key: usize) -> Vec<usize> {
+    /// The owners of a key in some ring.
+    pub(crate) fn owners_in(&self, ring: &Ring, key: usize) -> Vec<usize> {
         let stored = &self.layout.store_keys[key];
         let (token, ..) = format::parse_object_key(stored).expect("made by the layout");
         let preference = ring.preference(Token::new(token));

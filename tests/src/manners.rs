@@ -62,13 +62,16 @@ impl World {
             seen.join(&open(sealed).expect("a context that a node gave out"));
         }
         let shown = reply.context.as_ref().and_then(|sealed| open(sealed).ok());
-        let owners = self.layout.owners[crate::history::place(read.key)].len();
+        // While a ring grows its reads ask the old one, which may have shrunk below n.
+        let newest = self.rings.newest();
+        let rings = newest.old.iter().chain([&newest.ring]);
+        let owners = rings.map(|ring| self.owners_in(ring, crate::history::place(read.key)).len());
+        let owners = owners.min().unwrap_or_default();
         let answer = covers::Answer {
             key: read.key,
             seen: &seen,
             shown: shown.as_ref(),
             answered: reply.answered,
-            // A ring may have shrunk below n.
             replicas: u8::try_from(owners).unwrap_or(u8::MAX),
         };
         covers::answered(&answer, self.now)

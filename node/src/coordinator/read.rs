@@ -50,7 +50,8 @@ enum Reader {
     },
     /// Another operation of this node.
     Inner(OpKey),
-    /// Nobody: this node's own record is damaged or suspect, and all others are asked.
+    /// Nobody: this node's own record is damaged or suspect, and all others are asked, also for
+    /// what they keep for each other.
     Recovery,
 }
 
@@ -263,7 +264,21 @@ impl ReadOp {
                 whole = self.is_recovery();
             }
         }
+        if self.is_recovery() {
+            self.ask_for_hints(core);
+        }
         true
+    }
+
+    /// Of a write that this node has acknowledged together with one who stood in, nobody else has
+    /// anything: what is kept for other owners counts for healing like what they hold.
+    fn ask_for_hints(&mut self, core: &mut Core) {
+        let n = u8::try_from(self.replicas.len()).unwrap_or(u8::MAX);
+        self.stand_ins = core.fallbacks_up(&self.address, n);
+        self.stand_ins.retain(|node| *node != core.me);
+        for node in self.stand_ins.clone() {
+            self.ask(core, node, true);
+        }
     }
 
     /// Those who may be asked what they keep for replicas, one for each replica.
@@ -385,7 +400,7 @@ impl ReadOp {
     /// Answers that count; in a recovery our own never does.
     fn needed(&self) -> usize {
         match self.reader {
-            Reader::Recovery => usize::from(self.quorum) - 1,
+            Reader::Recovery => usize::from(self.quorum) - 1 + self.stand_ins.len(),
             Reader::Client { .. } | Reader::Inner(_) => usize::from(self.quorum),
         }
     }

@@ -1,9 +1,9 @@
 //! Which records of this node were found damaged, and which damage it was.
 //!
-//! A damaged record is healed by a merge of what all other replicas hold. What they answer counts
-//! only for the damage that was known when they were asked: a record that was written since and
-//! was then damaged again may have held what none of those answers has. So each damage has a name,
-//! and who asks the others takes it along.
+//! A damaged record is healed by a merge of what all other replicas hold, and of what those who are
+//! up keep for them as hints. What they answer counts only for the damage that was known when they
+//! were asked: a record that was written since and was then damaged again may have held what none
+//! of those answers has. So each damage has a name, and who asks the others takes it along.
 //!
 //! Another replica may have lost its record as well. When it has written something over it, it is
 //! heard like the others: what it has lost for good nobody can learn from it, and what all have
