@@ -349,7 +349,10 @@ impl Node {
         let uuid = core.replica.identity().uuid;
         let is_named = core.decree.directory(core.me) == Some(uuid);
         let waited = self.standing.began + core.limits.ready_wait <= core.now.mono;
-        core.voice = if rebuilding {
+        core.voice = if rebuilding && !accepted && !waited {
+            // It may have been rebuilt since, and what it believes of itself may be old.
+            Voice::Unheard
+        } else if rebuilding {
             Voice::Rebuilding
         } else if accepted {
             Voice::Full
