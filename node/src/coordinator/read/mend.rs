@@ -48,9 +48,11 @@ impl ReadOp {
         if stale.is_empty() {
             return self.end(core, Ok(&merged));
         }
-        let majority = self.replicas.len() < 2 * usize::from(self.quorum);
-        // With stand-ins no later read is promised anything.
-        let majority = majority && self.stand_ins.is_empty();
+        // An answer that needs stand-ins promises nothing of later ones. That they were asked, and
+        // replicas came before them, is no reason.
+        let replicas = self.counted() - self.stood_in();
+        let quorum = usize::from(self.quorum);
+        let majority = self.replicas.len() < 2 * quorum && quorum <= replicas;
         let blocking = majority && holders.len() < self.holders_needed();
         let record = Record {
             container: merged.clone(),
