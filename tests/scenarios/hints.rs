@@ -215,8 +215,8 @@ fn a_holder_that_stood_still_deletes_nothing_new() {
 }
 
 /// Row 25 with row 4: of a write that one owner and a stand-in have, the owner's copy is damaged
-/// before the hint is handed over. The other owners know nothing of it: the hint is all there is, and
-/// who asks what the damaged record held asks for hints as well.
+/// before the hint is handed over. The other owners know nothing of it: the hint is all there is,
+/// and who asks what the damaged record held asks for hints as well.
 #[test]
 fn a_damaged_copy_is_healed_by_what_is_kept_for_the_other_owners() {
     let mut options = sloppy(254);

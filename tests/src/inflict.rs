@@ -9,7 +9,7 @@ use quorate_node::{
     register::{META_REGISTER_KEY, knows_better},
     store::{Table, memory::Image},
 };
-use quorate_ring::NodeUuid;
+use quorate_ring::{NodeUuid, Phase, Voter};
 
 use crate::{
     history::place,
@@ -157,19 +157,22 @@ impl World {
     fn harm(&mut self, harm: Harm) {
         match harm {
             Harm::BitRot(key) => {
-                let (node, key) = self.atlas(key);
-                self.damage(node, key);
+                if let Some((node, key)) = self.atlas(key) {
+                    self.damage(node, key);
+                }
             }
             Harm::SilentLoss(key) => {
-                let (node, key) = self.atlas(key);
-                self.lose(node, key);
+                if let Some((node, key)) = self.atlas(key) {
+                    self.lose(node, key);
+                }
             }
             Harm::Misdirected(key) => {
-                let (node, key) = self.atlas(key);
-                self.misdirect(node, key);
+                if let Some((node, key)) = self.atlas(key) {
+                    self.misdirect(node, key);
+                }
             }
             Harm::Wipe(node, lasts) => {
-                if self.directories_are_named() {
+                if self.directories_may_go() {
                     self.replace_directory(node, Some(lasts), Image::default());
                 }
             }
@@ -180,7 +183,7 @@ impl World {
                 self.processes[node].disk.lie_about_next_put();
             }
             Harm::DamagedJournal(node, lasts) => {
-                if self.directories_are_named() {
+                if self.directories_may_go() {
                     self.distrust(node);
                     self.displaced.insert(node);
                     self.processes[node].disk.damage_journal();
@@ -188,7 +191,7 @@ impl World {
                 }
             }
             Harm::Clone(node, other, lasts) => {
-                if self.directories_are_named() {
+                if self.directories_may_go() {
                     let image = self.processes[other].disk.snapshot();
                     self.replace_directory(node, Some(lasts), image);
                 }
@@ -205,7 +208,7 @@ impl World {
             return;
         };
         let may = 1 < self.options.workload.w_min || self.holds_nothing_alone(node);
-        if may && self.is_recognised(node, &image) && self.directories_are_named() {
+        if may && self.is_recognised(node, &image) && self.directories_may_go() {
             self.weaken(node, Session::put_back);
             self.replace_directory(node, Some(lasts), image);
             if self.options.classes.late_word {
@@ -254,10 +257,21 @@ impl World {
         })
     }
 
-    /// Whether it is agreed on which directory is whose: before that nobody can tell.
-    fn directories_are_named(&self) -> bool {
-        let voters = &self.rings.newest().voters;
-        voters.iter().all(|voter| voter.uuid != NodeUuid::ANY)
+    /// Whether a directory may go: it is agreed on which is whose, before that nobody can tell, and
+    /// there are others that have what it has.
+    fn directories_may_go(&self) -> bool {
+        let newest = self.rings.newest();
+        let named = |voter: &Voter| voter.uuid != NodeUuid::ANY;
+        self.copies_are_spread() && newest.voters.iter().all(named)
+    }
+
+    /// Whether every key has more than one owner that holds it: a ring of one has all copies.
+    fn copies_are_spread(&self) -> bool {
+        let newest = self.rings.newest();
+        let old = newest.old.as_ref();
+        let old = old.filter(|_| newest.phase != Phase::Stable);
+        let mut rings = old.into_iter().chain([&newest.ring]);
+        rings.all(|ring| 1 < ring.members().len())
     }
 
     /// Tells the oracle of reads about all keys of a node.
@@ -271,11 +285,12 @@ impl World {
         }
     }
 
-    /// The one replica of a key that the fault atlas allows to damage.
-    fn atlas(&self, key: usize) -> (usize, u32) {
+    /// The one replica of a key that the fault atlas allows to damage, if there are others.
+    fn atlas(&self, key: usize) -> Option<(usize, u32)> {
         let owners = &self.layout.owners[key];
         let number = u32::try_from(key).expect("a run has few keys");
-        (owners[key % owners.len()], number)
+        let spread = self.copies_are_spread();
+        spread.then_some((owners[key % owners.len()], number))
     }
 
     /// Kills a node and gives it another directory; it is started again after `lasts`, if that is

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use quorate_client::wire::{Request, Response, RingRequest};
 use quorate_ring::{Decree, Phase};
 
-use crate::rng::Rng;
+use crate::{options::Options, rng::Rng};
 
 /// Fewest members that are left in the ring: as many as there are replicas.
 const MEMBERS_MIN: usize = 3;
@@ -25,12 +25,11 @@ pub struct Operator {
 impl Operator {
     /// The operator of a run.
     #[must_use]
-    pub fn new(seed: u64, interval: u64, names: Vec<String>) -> Self {
-        let rng = Rng::new(seed, 0x3077);
+    pub fn new(options: &Options, names: Vec<String>) -> Self {
         Self {
-            interval,
+            interval: options.ring_interval.unwrap_or(0),
             names,
-            rng,
+            rng: Rng::new(options.seed, 0x3077),
         }
     }
 

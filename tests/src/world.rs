@@ -199,7 +199,6 @@ impl World {
         let count = options.nodes + options.spare;
         let names: Vec<String> = (1..=count).map(|node| format!("n{node}")).collect();
         let layout = Layout::new(&names, &options, workload.keys());
-        let interval = options.ring_interval.unwrap_or(0);
         let processes: Vec<Process> = names
             .iter()
             .enumerate()
@@ -228,7 +227,7 @@ impl World {
             nemesis: Nemesis::new(&options),
             trace: Trace::new(print),
             rings: Rings::new(Decree::founding(Ring::clone(&layout.ring()))),
-            operator: Operator::new(options.seed, interval, names.clone()),
+            operator: Operator::new(&options, names.clone()),
             known: names.iter().map(|name| Layout::member(name)).collect(),
             ring: layout.ring(),
             broken: None,
