@@ -31,7 +31,7 @@ fn asked(dev: &Dev, node: u16, args: &[&str]) -> Option<Value> {
 
 /// The ring's epoch at these nodes, when it is the same and no change is under way.
 fn agreed(dev: &Dev, nodes: &[u16]) -> u64 {
-    let limit = Instant::now() + Duration::from_secs(60);
+    let limit = Instant::now() + Duration::from_mins(1);
     loop {
         let seen: Vec<_> = nodes.iter().map(|node| ring(dev, *node)).collect();
         if let Some((epoch, state)) = &seen[0]
