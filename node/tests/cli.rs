@@ -181,19 +181,19 @@ fn two_who_make_one_bucket_do_not_both_make_it() {
                 .exit;
             (exit, n)
         };
-        let mut made = std::thread::scope(|scope| {
+        let mut told = std::thread::scope(|scope| {
             let other = scope.spawn(|| make(2, "1"));
             [make(1, "3"), other.join().unwrap()]
         });
-        made.sort_unstable();
-        assert_eq!((made[0].0, made[1].0), (0, 6), "{made:?}");
+        told.sort_unstable();
+        assert_eq!((told[0].0, told[1].0), (0, 6), "{told:?}");
         for node in 1..=3 {
             let shown = dev
                 .ok(&["--node", &dev.address(node), "bucket", "show", name])
                 .json;
             assert_eq!(
                 shown["n"].to_string(),
-                made[0].1,
+                told[0].1,
                 "n{node} shows what was made"
             );
         }
