@@ -62,7 +62,7 @@ const FAILED_NOW: [(u64, &str); 2] = [
 ];
 
 /// The same, since faults are aimed at the steps of ring changes and at directories put back.
-const FAILED_AIMED: [(u64, &str); 2] = [
+const FAILED_AIMED: [(u64, &str); 3] = [
     (
         5_000_838,
         "an old directory that believed itself rebuilt acknowledged before anybody had heard of it",
@@ -70,6 +70,10 @@ const FAILED_AIMED: [(u64, &str); 2] = [
     (
         5_101_007,
         "a read that had asked stand-ins in vain did not wait for its repairs",
+    ),
+    (
+        3_529_751_781,
+        "a node without a place called itself clean while writes were on their way to its disk",
     ),
 ];
 

@@ -83,6 +83,8 @@ struct Sweep {
     /// Where the next page begins; none at the end.
     next: Option<Bytes>,
     found: usize,
+    /// Something was on its way to the disk when a page was asked for.
+    overtook: bool,
     pushes: BTreeSet<OpKey>,
     again: Instant,
 }
@@ -619,18 +621,22 @@ impl Node {
             return;
         }
         let now = core.now.mono;
-        let strays = self.running.values().any(|r| r.operation.strays(core.me));
+        let stray = |address: &Address| !address.is_hint() && !core.belongs_here(address);
+        let strays = self.running.values().any(|r| r.operation.strays(core.me))
+            || core.replica.in_work().any(stray);
         let sweep = self.desk.moves.sweep.get_or_insert(Sweep {
             ticket: None,
             generations: Generations::default(),
             next: Some(Bytes::from_static(&[0])),
             found: 0,
+            overtook: false,
             pushes: BTreeSet::new(),
             again: now,
         });
         if sweep.ticket.is_some() || !sweep.pushes.is_empty() || now < sweep.again {
             return;
         }
+        sweep.overtook |= strays;
         if let Some(next) = sweep.next.take() {
             let ticket = self.scan_objects(next, Bytes::new());
             if let Some(sweep) = &mut self.desk.moves.sweep {
@@ -644,7 +650,8 @@ impl Node {
         sweep.found = 0;
         sweep.again = now + REST;
         // What an operation that began under the old ring still leaves here is found next time.
-        if found == 0 && !strays {
+        let overtook = std::mem::take(&mut sweep.overtook);
+        if found == 0 && !overtook {
             self.desk.moves.clean = true;
             self.desk.moves.sweep = None;
             self.store_clean();

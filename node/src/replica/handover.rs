@@ -17,6 +17,11 @@ use crate::{
 };
 
 impl Replica {
+    /// The keys of which something is in work: a scan may not see it yet.
+    pub(crate) fn in_work(&self) -> impl Iterator<Item = &Address> {
+        self.entries.keys()
+    }
+
     /// The peers whose writes have been taken in and not been answered.
     pub(crate) fn peers_waiting(&self) -> Vec<(NodeId, RpcId)> {
         let peer = |caller: &Caller| match caller {
