@@ -4,7 +4,7 @@
 //! line of `quorate dev`.
 
 use std::{
-    net::UdpSocket,
+    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
@@ -39,6 +39,8 @@ pub(crate) struct Dev {
     dir: TempDir,
     nodes: u16,
     base_port: u16,
+    /// False if it could not be started: then there is nothing to be stopped.
+    is_up: bool,
 }
 
 impl Dev {
@@ -53,10 +55,11 @@ impl Dev {
             let dir = tempfile::tempdir().expect("a directory for the test");
             let base_port = free_ports(nodes);
             let base_http = base_port + 100;
-            let dev = Self {
+            let mut dev = Self {
                 dir,
                 nodes,
                 base_port,
+                is_up: false,
             };
             let (port, http, count) = (base_port.to_string(), base_http.to_string(), nodes);
             let count = count.to_string();
@@ -71,6 +74,7 @@ impl Dev {
             let more = ["--nodes", &count, "--dir", dev.path()];
             let output = dev.run(&[&args[..], &more].concat());
             if output.status.success() {
+                dev.is_up = true;
                 return dev;
             }
             eprintln!("{}", String::from_utf8_lossy(&output.stderr));
@@ -130,6 +134,9 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
+        if !self.is_up {
+            return;
+        }
         let stopped = self.run(&["dev", "stop", "--dir", self.path()]);
         if std::thread::panicking() {
             for number in 1..=self.nodes {
@@ -150,7 +157,11 @@ fn free_ports(count: u16) -> u16 {
         let probe = UdpSocket::bind("127.0.0.1:0").expect("loopback has ports");
         let base = probe.local_addr().expect("it is bound").port();
         let free = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok();
-        if base < 65_000 && (1..count).all(|next| free(base + next)) {
+        let http = |port: u16| TcpListener::bind(("127.0.0.1", port + 100)).is_ok();
+        if base < 65_000
+            && (1..count).all(|next| free(base + next))
+            && (0..count).all(|next| http(base + next))
+        {
             return base;
         }
     }
