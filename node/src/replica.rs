@@ -348,6 +348,15 @@ impl Replica {
             .map(|(address, entry)| (address, &entry.durable))
     }
 
+    /// What these bytes, read from the store, say of that key: what was decoded before, if it was
+    /// from the same bytes.
+    pub(crate) fn decoded(&self, address: &Address, bytes: &Bytes) -> Held {
+        match self.recent.same(address, bytes) {
+            Some(stored) => Held::Present(Arc::clone(stored)),
+            None => Held::decode(address.bucket.0, &address.key, bytes),
+        }
+    }
+
     /// True if a completed write is on disk for good.
     pub(crate) const fn writes_are_durable(&self) -> bool {
         self.durable_writes
@@ -436,7 +445,7 @@ impl Replica {
         };
         let mut held = match value {
             Ok(None) => Held::Absent,
-            Ok(Some(bytes)) => decode(&address, bytes),
+            Ok(Some(bytes)) => self.decoded(&address, &bytes),
             Err(_) => Held::Unreadable,
         };
         if address.is_hint() && matches!(held, Held::Unreadable) {
@@ -737,13 +746,6 @@ enum Waits {
 fn next_ticket(tickets: &mut u64) -> Ticket {
     *tickets += 1;
     Ticket(*tickets)
-}
-
-fn decode(address: &Address, bytes: Bytes) -> Held {
-    match format::decode(address.bucket.0, &address.key, &bytes) {
-        Ok(record) => Held::Present(Arc::new(Stored::new(record, bytes))),
-        Err(_) => Held::Unreadable,
-    }
 }
 
 fn hold(address: &Address, container: Container, suspect: bool) -> Held {

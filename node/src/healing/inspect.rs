@@ -16,7 +16,7 @@ use super::{
     Found,
     care::{CareMessage, INSPECT_BYTES_MAX, INSPECT_ITEMS_MAX, Seen},
     merkle::{
-        forest::{decode, edge, successor},
+        forest::{edge, successor},
         hash::Hasher,
         trie::{LEAVES, leaf_of},
     },
@@ -164,7 +164,7 @@ fn see((store_key, value): &(Bytes, Bytes), hasher: &mut Hasher) -> Option<Seen>
         bucket: BucketId(bucket),
         key: store_key.slice_ref(key),
     };
-    let held = decode(bucket, key, value);
+    let held = Held::decode(bucket, key, value);
     let suspect = matches!(&held, Held::Present(stored) if stored.record.suspect);
     let hash = held
         .container()

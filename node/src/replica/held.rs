@@ -6,7 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::{causality::Container, store::format::Record};
+use crate::{
+    causality::Container,
+    store::format::{self, Record},
+};
 
 /// A record together with its bytes.
 #[derive(Debug)]
@@ -34,6 +37,14 @@ pub(crate) enum Held {
 }
 
 impl Held {
+    /// What bytes read from the store say of their key.
+    pub(crate) fn decode(bucket: u64, key: &[u8], bytes: &Bytes) -> Self {
+        match format::decode(bucket, key, bytes) {
+            Ok(record) => Self::Present(Arc::new(Stored::new(record, bytes.clone()))),
+            Err(_) => Self::Unreadable,
+        }
+    }
+
     pub(crate) fn container(&self) -> Option<&Container> {
         match self {
             Self::Present(stored) => Some(&stored.record.container),

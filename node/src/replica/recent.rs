@@ -14,6 +14,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use quorate_ring::NodeId;
 
 use super::{Address, Stored};
@@ -64,6 +65,13 @@ impl Recent {
         let kept = self.kept(address)?;
         kept.used = true;
         kept.stored.clone()
+    }
+
+    /// What is kept under that address, if it was decoded from just these bytes. Does not count as use.
+    pub(super) fn same(&self, address: &Address, bytes: &Bytes) -> Option<&Arc<Stored>> {
+        let kept = self.records.get(&short(address))?;
+        let stored = kept.stored.as_ref()?;
+        (kept.address == *address && stored.bytes == *bytes).then_some(stored)
     }
 
     fn kept(&mut self, address: &Address) -> Option<&mut Kept> {
@@ -157,6 +165,18 @@ mod tests {
         recent.keep(&address(1), &stored(b"again"));
         assert_eq!(recent.find(&address(1)).unwrap().bytes, "again");
         assert_eq!(recent.hand.len(), 1);
+    }
+
+    #[test]
+    fn what_was_decoded_from_the_same_bytes_is_found_by_them() {
+        let mut recent = Recent::new(1 << 20);
+        recent.keep(&address(1), &stored(b"value"));
+        let [value, other] = [b"value", b"other"].map(|bytes| Bytes::from_static(bytes));
+        assert!(recent.same(&address(1), &value).is_some());
+        assert!(recent.same(&address(1), &other).is_none());
+        assert!(recent.same(&address(2), &value).is_none());
+        recent.forget(&address(1));
+        assert!(recent.same(&address(1), &value).is_none());
     }
 
     #[test]

@@ -15,10 +15,7 @@
 //! A record that cannot be read adds what no other node can add; a leaf whose old sum is in doubt
 //! is scanned again.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_ring::NodeId;
@@ -32,11 +29,8 @@ use crate::{
     causality::{Container, ContextKey},
     healing::{Found, reap::Lapsed},
     message::BucketId,
-    replica::{Address, Change, Held, Replica, Stored},
-    store::{
-        Command, Table, Ticket,
-        format::{self, Record},
-    },
+    replica::{Address, Change, Held, Replica},
+    store::{Command, Table, Ticket, format},
 };
 
 /// Records read at once.
@@ -354,7 +348,14 @@ impl Forest {
         };
         if let Ok(items) = items {
             for (store_key, value) in items {
-                self.take(&mut open, store_key, value, catalogue, &mut progress);
+                self.take(
+                    &mut open,
+                    store_key,
+                    value,
+                    replica,
+                    catalogue,
+                    &mut progress,
+                );
             }
         }
         let (end, blind) = match open.reach(items, more) {
@@ -389,6 +390,7 @@ impl Forest {
         scan: &mut Scan,
         store_key: &Bytes,
         value: &Bytes,
+        replica: &Replica,
         catalogue: &Catalogue,
         told: &mut Progress,
     ) {
@@ -404,14 +406,14 @@ impl Forest {
             });
             return;
         }
-        let held = decode(bucket, key, value);
-        let hash = self.hasher.held(bucket, key, &held);
         let address = Address {
             token,
             bucket: BucketId(bucket),
             key: store_key.slice_ref(key),
             hint_for: None,
         };
+        let held = replica.decoded(&address, value);
+        let hash = self.hasher.held(bucket, key, &held);
         if let Some(at_ms) = held.container().and_then(Container::expires_at_ms) {
             told.mortal.push((address.clone(), at_ms));
         }
@@ -504,7 +506,7 @@ impl Forest {
                 continue;
             }
             let n = catalogue.replicas(BucketId(bucket))?;
-            let hash = hasher.held(bucket, key, &decode(bucket, key, value));
+            let hash = hasher.held(bucket, key, &Held::decode(bucket, key, value));
             right.entry(n).or_default().add(leaf_of(token), hash);
         }
         let empty = Trie::default();
@@ -523,18 +525,6 @@ impl Forest {
                 "leaf {leaf} of n={n} is {is:x}, stored is {should:x}"
             ))
         })
-    }
-}
-
-/// What a stored value says of its key.
-pub(crate) fn decode(bucket: u64, key: &[u8], value: &Bytes) -> Held {
-    match format::decode(bucket, key, value) {
-        Ok(Record { container, suspect }) => {
-            let record = Record { container, suspect };
-            let bytes = value.clone();
-            Held::Present(Arc::new(Stored::new(record, bytes)))
-        }
-        Err(_) => Held::Unreadable,
     }
 }
 

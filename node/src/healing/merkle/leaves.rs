@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::{
-    forest::{decode, edge, successor},
+    forest::{edge, successor},
     hash::Hasher,
     trie::leaf_of,
 };
@@ -133,7 +133,7 @@ impl LeafScan {
             bucket: BucketId(bucket),
             key: store_key.slice_ref(key),
         };
-        let held = decode(bucket, key, value);
+        let held = Held::decode(bucket, key, value);
         if held.is_suspect() {
             self.damaged.push(Address::from(&place));
         }

@@ -9,7 +9,7 @@ use crate::{
     causality::{Actor, Clock, Container, Dot, OpId, Sibling},
     identity::{Identity, Lives},
     limits::Limits,
-    store::{Bounds, Engine as _, MemoryEngine, Persist, Write, memory::Rot},
+    store::{Bounds, Engine as _, MemoryEngine, Persist, Write, format::Record, memory::Rot},
 };
 
 const BUCKET: &str = "default";
@@ -87,10 +87,10 @@ impl Bench {
         let key = address.store_key();
         let old = match self.engine.get(Table::Objects, &key) {
             Ok(None) => Held::Absent,
-            Ok(Some(old)) => decode(address.bucket.0, &address.key, &old),
+            Ok(Some(old)) => Held::decode(address.bucket.0, &address.key, &old),
             Err(_) => Held::Unreadable,
         };
-        let new = decode(address.bucket.0, &address.key, &value);
+        let new = Held::decode(address.bucket.0, &address.key, &value);
         let write = Write::Put {
             table: Table::Objects,
             key,
