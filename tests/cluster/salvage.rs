@@ -1,6 +1,6 @@
 //! What is set aside of a directory that was put back, as an operator sees it.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use serde_json::Value;
 
@@ -87,4 +87,41 @@ fn what_an_old_directory_held_is_offered_back_and_never_comes_back_by_itself() {
     });
     assert_eq!(exit(&dev, &["salvage", "n2", "--timeout", "1s"]), Some(5));
     dev.node("start", 2);
+}
+
+#[test]
+fn what_nobody_else_knows_is_restored_with_everything() {
+    let dev = Dev::start();
+    put(&dev, "known", "to all");
+    dev.node("kill", 1);
+    dev.node("kill", 3);
+    let alone = ["put", "default", "alone", "precious", "--w", "1"];
+    wait_until("one node takes it alone", || {
+        json(&dev, &alone)["error"].is_null()
+    });
+    let_it_be_known();
+    let before = id(&dev, "n2");
+    dev.node("kill", 2);
+    let saved = Path::new(dev.path()).join("saved");
+    copy(&data(&dev, 2), &saved);
+    // Without this the others would have it from n2.
+    fs::remove_dir_all(data(&dev, 2)).expect("it was there");
+    for node in [1, 3, 2] {
+        dev.node("start", node);
+    }
+    wait_until_rebuilt(&dev, "n2", &before);
+    wait_converged(&dev);
+    assert_eq!(value(&dev, "alone", "3"), None);
+    let before = id(&dev, "n2");
+    dev.node("kill", 2);
+    copy(&saved, &data(&dev, 2));
+    dev.node("start", 2);
+    wait_until_rebuilt(&dev, "n2", &before);
+    wait_until("it is counted", || row(&dev, "n2")["set_aside"] == 2);
+    let missing = ("precious".to_owned(), "missing".to_owned());
+    assert_eq!(aside(&dev, "alone"), [missing]);
+    let all = json(&dev, &["salvage", "n2", "--restore", "--all"]);
+    assert_eq!(all["restored"], 1, "{all}");
+    assert_eq!(value(&dev, "alone", "3").as_deref(), Some("precious"));
+    assert_eq!(value(&dev, "known", "3").as_deref(), Some("to all"));
 }

@@ -263,12 +263,12 @@ impl PutMany<'_> {
             let (client, bucket) = (self.client.clone(), bucket.clone());
             async move {
                 let mut put = client.put(bucket, &item.key, item.value.clone());
-                // An id that came from outside may have been used before.
-                let (op_id, named) = match item.op_id {
-                    Some(op_id) => (op_id, true),
-                    None => (client.op_id(), false),
+                let op_id = item.op_id.unwrap_or_else(|| client.op_id());
+                put = match item.op_id {
+                    // It came from outside, and may have been used before.
+                    Some(_) => put.op_id(op_id),
+                    None => put.new_op_id(op_id),
                 };
-                put = put.named(op_id, named);
                 if let Some(context) = &item.context {
                     put = put.context(context);
                 }

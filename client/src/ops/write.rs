@@ -165,13 +165,6 @@ impl<'a> Put<'a> {
         Self(Write::new(client, bucket, key, Some(value)))
     }
 
-    /// Under this id, which may have been used before or was drawn just now.
-    pub(crate) const fn named(mut self, id: OpId, used: bool) -> Self {
-        self.0.op_id = Some(id);
-        self.0.fresh = !used;
-        self
-    }
-
     /// How long the value lives; zero is for ever.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
@@ -257,9 +250,19 @@ macro_rules! write_options {
             }
 
             /// The id under which it is applied once, however often it is sent. Without this, a
-            /// random one that all tries of this call share.
+            /// random one that all tries of this call share. It may have been sent before, so a
+            /// quorum that met that write is asked first, and has to be up.
             pub const fn op_id(mut self, id: OpId) -> Self {
                 self.0.op_id = Some(id);
+                self.0.fresh = false;
+                self
+            }
+
+            /// The same under an id that [`Client::op_id`] has just drawn and that was never sent:
+            /// nobody has to be asked. To repeat it, use [`op_id`](Self::op_id).
+            pub const fn new_op_id(mut self, id: OpId) -> Self {
+                self.0.op_id = Some(id);
+                self.0.fresh = true;
                 self
             }
 

@@ -208,7 +208,10 @@ impl Put {
         let value = self.encoding.value(self.value.as_deref())?;
         let mut put = client.put(self.bucket.as_str(), &key, value);
         let id = self.options.op_id.unwrap_or_else(|| client.op_id());
-        put = put.op_id(id);
+        put = match self.options.op_id {
+            Some(id) => put.op_id(id),
+            None => put.new_op_id(id),
+        };
         apply_options!(put, &self.options);
         if let Some(ttl) = self.ttl {
             put = put.ttl(ttl);
@@ -227,7 +230,10 @@ impl Delete {
         let key = self.encoding.bytes(&self.key)?;
         let mut delete = client.delete(self.bucket.as_str(), &key);
         let id = self.options.op_id.unwrap_or_else(|| client.op_id());
-        delete = delete.op_id(id);
+        delete = match self.options.op_id {
+            Some(id) => delete.op_id(id),
+            None => delete.new_op_id(id),
+        };
         apply_options!(delete, &self.options);
         let told = self.options.context.is_some() || self.options.if_match.is_some();
         if !told && !self.blind {

@@ -91,6 +91,16 @@ fn roles_decide_who_may_do_what() {
     let write = profile("write", "quorate-dev/ca");
     dev.ok(&["--profile", &write, "put", "default", "k2", "w"]);
     dev.refused(7, "denied", &["--profile", &write, "bucket", "create", "b"]);
+    // What was set aside may be what others were meant not to see any more.
+    for profile in [&read, &write] {
+        dev.refused(7, "denied", &["--profile", profile, "salvage", "n1"]);
+        let restore = ["salvage", "n1", "default", "k", "--restore"];
+        dev.refused(
+            7,
+            "denied",
+            &[&["--profile", profile], &restore[..]].concat(),
+        );
+    }
 
     // A certificate of another cluster's authority is nobody here.
     let foreign = other.path("ca");
