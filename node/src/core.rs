@@ -22,7 +22,7 @@ use crate::{
     causality::{Container, ContextKey, Stamp},
     event::Event,
     healing::{
-        governor::Governor,
+        governor::{Asked, Governor},
         hints::HintNews,
         reap::{Generations, Queue, ReapMessage, send, slot_of},
     },
@@ -214,8 +214,11 @@ impl Core {
         match origin {
             Origin::Client { id, bytes, since } => {
                 // What is asked of all nodes, or waits for them, says nothing of how busy this is.
-                if matches!(response, Response::Got(_) | Response::Written(_)) {
-                    self.governor.observe(self.now.mono.since(since));
+                let took = self.now.mono.since(since);
+                if let Response::Got(_) = response {
+                    self.governor.observe(Asked::Get, took);
+                } else if let Response::Written(_) = response {
+                    self.governor.observe(Asked::Put, took);
                 }
                 self.requests -= 1;
                 self.request_bytes -= bytes;
