@@ -380,7 +380,7 @@ impl WriteOp {
             holders.contains(node) && (*node == core.me || !core.decree.suspends(*node))
         };
         self.stored.retain(has);
-        self.forget_stand_ins(&holders);
+        self.forget_stand_ins(core, &holders);
         self.round = self.round.wrapping_add(1);
         if matches!(self.phase, Phase::Replicating { .. }) {
             self.waiting.clear();
