@@ -444,6 +444,13 @@ impl WriteOp {
         self.check(core)
     }
 
+    /// What a node had of the write is set aside.
+    pub(crate) fn forget_copy(&mut self, node: NodeId) {
+        self.stored.remove(&node);
+        self.durable.remove(&node);
+        self.hinted.remove(&node);
+    }
+
     /// Acks are counted by node, so a node never counts twice.
     fn count(&mut self, node: NodeId, durable: bool) {
         if self.stand_ins.contains_key(&node) {

@@ -127,6 +127,9 @@ impl Node {
         self.desk.moves.stop_transfers();
         self.rebuild = Rebuild::default();
         self.refuse_unvouched();
+        for running in self.running.values_mut() {
+            running.operation.forget_copy(self.core.me);
+        }
         let running = self.running.iter();
         let pulls = running.filter(|(_, running)| matches!(running.operation, Operation::Pull(_)));
         let pulls: Vec<OpKey> = pulls.map(|(key, _)| *key).collect();
