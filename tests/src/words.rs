@@ -21,6 +21,7 @@ use quorate_ring::{Decree, NodeId, Phase, Ring, RingEpoch, Token};
 
 use crate::{
     history::{OpIndex, Outcome, place},
+    options::Extras,
     oracle::{Ruling, age, handover, outside, rebuilt, receipts, votes::Votes},
     rng::nanos,
     workload::{Attempt, Call},
@@ -402,26 +403,21 @@ impl World {
     }
 
     fn counted(&self, node: usize, decree: &Decree, index: OpIndex, named: &[String]) -> Ruling {
-        if self.words.minters.get(&index) != Some(&Some(node)) {
+        let no_loss = self.options.extras == Extras::NONE || self.options.extras.lying_disk;
+        if no_loss || self.words.minters.get(&index) != Some(&Some(node)) {
             return Ok(());
         }
         for name in named {
             let holder = self.layout.names.iter().position(|known| known == name);
-            let Some(holder) = holder.filter(|holder| *holder != node) else {
+            let Some(holder) = holder.filter(|holder| !self.covers(*holder, index)) else {
                 continue;
             };
-            let id = self.processes[holder].id;
-            let Some(lost) = self.rings.lost(id) else {
-                continue;
-            };
-            let again = self.words.lost_at.get(&holder);
-            let again = again.is_some_and(|again| lost.at <= *again);
-            if again || !decree.suspends(id) || self.covers(holder, index) {
+            if holder != node && !self.is_lost(decree, holder) {
                 continue;
             }
             let (key, w) = (self.history.op(index).key, self.history.op(index).w);
-            // Who stood in may have handed it on; then enough others have it.
-            if !self.layout.owners[place(key)].contains(&holder) {
+            // Who stood in may have handed it on, and who owns it no more; then others have it.
+            if holder == node || !self.layout.owners[place(key)].contains(&holder) {
                 let all = 0..self.processes.len();
                 if usize::from(w) <= all.filter(|node| self.covers(*node, index)).count() {
                     continue;
@@ -431,6 +427,15 @@ impl World {
             return Err(receipts::lost(coordinator, key, name, self.now));
         }
         Ok(())
+    }
+
+    /// Whether a decree says that a directory is lost, and it was not lost once more since.
+    fn is_lost(&self, decree: &Decree, node: usize) -> bool {
+        let id = self.processes[node].id;
+        let again = self.words.lost_at.get(&node);
+        let lost = self.rings.lost(id);
+        let once = lost.is_some_and(|lost| again.is_none_or(|again| *again < lost.at));
+        once && decree.suspends(id)
     }
 
     /// Whether a node has an operation on its synced disk, as a record or a hint, or it was reaped.

@@ -2,7 +2,7 @@
 //! the key for what it took in under an older one: those who count it know the wrong owners. It
 //! gives none before any other member has taken note of its process: its directory may be an old
 //! one, which is set aside with all that is in it. And who knows that a directory was lost counts
-//! nothing that it gave before.
+//! nothing that it gave before, nor what it has set aside itself.
 
 use quorate_ring::RingEpoch;
 
@@ -29,7 +29,7 @@ pub fn unheard(node: &str, what: &str, at: u64) -> Broken {
 pub fn lost(coordinator: &str, key: u32, holder: &str, at: u64) -> Broken {
     let detail = format!(
         "{coordinator} counts {holder} for a write to key {key}, knows that its directory was \
-         lost, and the write is not in the new one"
+         lost, and the write is not in what it has now"
     );
     Broken::new(PROMISE, at, detail)
 }
