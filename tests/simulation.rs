@@ -62,7 +62,7 @@ const FAILED_NOW: [(u64, &str); 2] = [
 ];
 
 /// The same, since faults are aimed at the steps of ring changes and at directories put back.
-const FAILED_AIMED: [(u64, &str); 3] = [
+const FAILED_AIMED: [(u64, &str); 6] = [
     (
         5_000_838,
         "an old directory that believed itself rebuilt acknowledged before anybody had heard of it",
@@ -75,7 +75,22 @@ const FAILED_AIMED: [(u64, &str); 3] = [
         3_529_751_781,
         "a node without a place called itself clean while writes were on their way to its disk",
     ),
+    (
+        246,
+        "a question that had come twice when the ring changed was answered as if it had not",
+    ),
+    (1_052, "the same, and it was asked by another"),
+    (
+        1_340,
+        "what was on its way to the disk when all there was set aside was acknowledged later",
+    ),
 ];
+
+/// The same, since directories are lost while writes wait.
+const FAILED_LOST: [(u64, &str); 1] = [(
+    80_212,
+    "who coordinated a write counted its own copy after that had been set aside",
+)];
 
 fn check(summary: &Summary) {
     if let Some((plan, broken)) = summary.broken.first() {
@@ -89,9 +104,10 @@ fn seeds_that_once_failed_pass() {
     let new = FAILED_LATER.map(|(seed, what)| (Plan::of(seed, Generation::Second), what));
     let now = FAILED_LAST.map(|(seed, what)| (Plan::of(seed, Generation::Third), what));
     let newest = FAILED_NOW.map(|(seed, what)| (Plan::of(seed, Generation::Fourth), what));
-    let aimed = FAILED_AIMED.map(|(seed, what)| (Plan::new(seed), what));
+    let aimed = FAILED_AIMED.map(|(seed, what)| (Plan::of(seed, Generation::Fifth), what));
     let all = old.into_iter().chain(new).chain(now).chain(newest);
-    for (plan, what) in all.chain(aimed) {
+    let lost = FAILED_LOST.map(|(seed, what)| (Plan::new(seed), what));
+    for (plan, what) in all.chain(aimed).chain(lost) {
         let mut summary = Summary::default();
         summary.run(plan, false);
         assert!(summary.broken.is_empty(), "{what}: {:?}", summary.broken);

@@ -693,8 +693,7 @@ impl Node {
             }
             Caller::Op(key) => self.core.notices.push_back((key, Notice::Local(done))),
             Caller::Peer(node, id) => {
-                let counts = !matches!(done, Done::Stored { .. });
-                if !counts && self.is_fenced(node, id, address) {
+                if self.is_fenced(node, id, address) && matches!(done, Done::Stored { .. }) {
                     return self.refuse_stale(node, id);
                 }
                 let message = match done {

@@ -37,6 +37,8 @@ pub struct Disk {
     deleted: BTreeSet<Bytes>,
     /// Hints that were deleted since this was asked last, with what they held.
     hints_gone: Vec<(Bytes, Bytes)>,
+    /// The same of records, but for those of which a crash left it open.
+    objects_gone: Vec<(Bytes, Bytes)>,
     rng: Rng,
     chance: Pcg64Mcg,
 }
@@ -56,6 +58,7 @@ impl Disk {
             slow_commits: 0,
             deleted: BTreeSet::new(),
             hints_gone: Vec::new(),
+            objects_gone: Vec::new(),
             rng,
             chance,
         }
@@ -101,6 +104,8 @@ impl Disk {
         let group = mem::take(&mut self.group);
         self.deleted.extend(group.iter().flat_map(deleted).cloned());
         self.note_hints(&group);
+        let gone = self.gone(&group, Table::Objects);
+        self.objects_gone.extend(gone);
         let completions = self.worker.execute(group);
         (completions, self.begin(now))
     }
@@ -127,16 +132,21 @@ impl Disk {
 
     /// Remembers what the hints hold that a group is about to delete.
     fn note_hints(&mut self, group: &[Command]) {
-        let kept = |command: &&Command| !sets_aside(command);
-        for key in group
-            .iter()
-            .filter(kept)
-            .flat_map(|command| deleted_in(command, Table::Hints))
-        {
-            if let Some(value) = self.synced(Table::Hints, key) {
-                self.hints_gone.push((key.clone(), value));
-            }
-        }
+        let gone = self.gone(group, Table::Hints);
+        self.hints_gone.extend(gone);
+    }
+
+    /// What a group is about to delete from a table, and does not set aside.
+    fn gone(&self, group: &[Command], table: Table) -> Vec<(Bytes, Bytes)> {
+        let kept = group.iter().filter(|command| !sets_aside(command));
+        let keys = kept.flat_map(|command| deleted_in(command, table));
+        let held = keys.filter_map(|key| Some((key.clone(), self.synced(table, key)?)));
+        held.collect()
+    }
+
+    /// The records that were deleted since this was asked last, with what they held.
+    pub fn take_objects_gone(&mut self) -> Vec<(Bytes, Bytes)> {
+        mem::take(&mut self.objects_gone)
     }
 
     /// The hints that were deleted since this was asked last, with what they held.

@@ -102,6 +102,7 @@ impl World {
                 self.workload.aim(None);
             }
             Fault::Ambush(key, lasts) => self.ambush(key, lasts),
+            Fault::Bereave(node) => self.bereave(node),
             Fault::Brownout(down, lasts, requests) => self.brownout(down, lasts, requests),
             Fault::Harm(harm) => self.harm(harm),
         }
@@ -304,6 +305,7 @@ impl World {
 
     /// From now on what a node's disk holds counts for nothing.
     fn distrust(&mut self, node: usize) {
+        self.words.lost(node, self.now);
         // Also of keys that it does not own any more, or not yet.
         for key in 0..self.layout.owners.len() {
             let key = u32::try_from(key).expect("a run has few keys");

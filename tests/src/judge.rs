@@ -22,6 +22,7 @@ use quorate_ring::Decree;
 
 use crate::{
     history::{OpIndex, Outcome, Reuse, Seen, place},
+    options::Extras,
     oracle::{
         Broken, Listing, Ruling, bounds, causality, conditional, contexts, durability, idempotence,
         merkle, outcome, phantom, session::Read,
@@ -49,6 +50,7 @@ impl World {
             let name = &self.processes[node].name;
             self.trace.line(self.now, format_args!("{name}: {event:?}"));
         }
+        self.words.note(node, event, self.now);
         match event {
             NodeEvent::Minted {
                 key,
@@ -129,6 +131,7 @@ impl World {
             self.rule(Err(Broken::new("no phantom (P8)", self.now, detail)));
             return;
         };
+        self.words.minted(node, index);
         let number = self.history.op(index).key;
         let is_owner = self.layout.owners[place(number)].contains(&node);
         self.kept.coordinated += u64::from(!is_owner);
@@ -158,8 +161,11 @@ impl World {
 
     /// A node has adopted a decree about the ring.
     pub(crate) fn judge_ring(&mut self, decree: &Arc<Decree>) {
+        let before = Arc::clone(self.rings.newest());
         match self.rings.adopted(decree, self.now) {
             Ok(true) => {
+                self.judge_named(&before, decree);
+                self.words.decided(decree.epoch.get());
                 self.layout.follow(&decree.ring, self.options.replicas);
                 let ruling = self.definers.history.adopted(decree, self.now);
                 self.rule(ruling);
@@ -344,6 +350,14 @@ impl World {
         // A copy may have been damaged between its sync and this answer: then later reads have
         // one copy less to meet.
         let w = w.min(holders).min(reply.primaries);
+        // If the only replica loses its directory, only who stood in has it, whom reads need not
+        // ask.
+        let alone = reply.primaries == 1 && 0 < reply.hinted;
+        let w = if alone && self.options.extras != Extras::NONE {
+            0
+        } else {
+            w
+        };
         let ack = durability::Ack {
             op: index,
             at: self.now,
@@ -398,7 +412,7 @@ impl World {
     }
 
     /// True if all owners had it, and it is gone with what it left, or with what replaced it.
-    fn was_reaped(&self, index: OpIndex) -> bool {
+    pub(crate) fn was_reaped(&self, index: OpIndex) -> bool {
         let op = self.history.op(index);
         let seen = self.reaped_clocks.get(&op.key);
         let covered = seen.is_some_and(|seen| op.dots.iter().any(|&dot| seen.covers(dot)));

@@ -11,7 +11,7 @@ use crate::options::Options;
 type Knob = (&'static str, fn(&mut Options));
 
 /// All of them, in the order in which they are tried.
-const KNOBS: [Knob; 41] = [
+const KNOBS: [Knob; 44] = [
     ("crash", |o| o.muted.push("crash")),
     ("power_cut", |o| o.muted.push("power_cut")),
     ("pause", |o| o.muted.push("pause")),
@@ -32,6 +32,9 @@ const KNOBS: [Knob; 41] = [
     ("turning", |o| o.classes.turning = false),
     ("straggler", |o| o.muted.push("straggler")),
     ("late_word", |o| o.classes.late_word = false),
+    ("bereaved", |o| o.muted.push("bereaved")),
+    ("broken_off", |o| o.classes.broken_off = false),
+    ("late_reads", |o| o.disk.reads_at_once = true),
     ("loss", |o| o.net.loss = 0),
     ("duplicate", |o| o.net.duplicate = 0),
     ("tail", |o| o.net.tail = 0),

@@ -41,6 +41,7 @@ pub mod steer;
 pub mod story;
 pub mod strength;
 pub mod trace;
+pub mod words;
 pub mod workload;
 pub mod world;
 

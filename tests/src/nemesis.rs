@@ -54,6 +54,8 @@ pub enum Fault {
     /// These disks are slow for so long, and then their processes die at once, just after so many
     /// requests; each is started again after its time.
     Brownout(Vec<(usize, u64)>, u64, u32),
+    /// Writes to a key of this node wait for another replica when its directory is lost.
+    Bereave(usize),
 }
 
 /// Damage to what is stored.
@@ -103,6 +105,7 @@ enum Class {
     DamagedJournal,
     Clone,
     Straggler,
+    Bereaved,
 }
 
 /// Draws faults.
@@ -177,6 +180,7 @@ impl Nemesis {
                 ("overload", Fault::Overload(requests))
             }
             Class::Straggler => ("straggler", self.straggler(node)),
+            Class::Bereaved => ("bereaved", Fault::Bereave(self.victim)),
             Class::Ambush => ("ambush", Fault::Ambush(self.some_key(), lasts)),
             Class::BitRot
             | Class::SilentLoss
@@ -330,6 +334,7 @@ fn enabled(classes: &Classes, extras: Extras) -> Vec<Class> {
         (extras.damaged_journal, Class::DamagedJournal),
         (extras.clone, Class::Clone),
         (classes.straggler, Class::Straggler),
+        (classes.bereaved, Class::Bereaved),
     ]
     .into_iter()
     .filter_map(|(on, class)| on.then_some(class))

@@ -5,6 +5,8 @@
 //! reach the disk obey a fault atlas (see `nemesis`): no seed damages all copies of a key, so
 //! every failure of an oracle is a defect and never bad luck.
 
+mod moments;
+
 use std::time::Duration;
 
 use quorate_node::{bucket::DEFAULT_BUCKET, limits::Limits};
@@ -58,6 +60,10 @@ pub struct Classes {
     pub straggler: bool,
     /// Disks are slow when a directory is put back, so that it is told late that it is an old one.
     pub late_word: bool,
+    /// A directory is lost just when writes that it has taken in wait for another replica.
+    pub bereaved: bool,
+    /// A process dies just when it is agreed that its directory is lost.
+    pub broken_off: bool,
 }
 
 /// Classes of fault that strike one whole directory. A seed draws them all but `lying_disk`, which
@@ -166,6 +172,9 @@ pub struct DiskOptions {
     /// Whether a scan is answered at once with what is durable, as by a real node; or when all is
     /// done that was asked before it.
     pub scans_at_once: bool,
+    /// Whether a read is answered at once, as by a real node; or when all is done that was asked
+    /// before it, which nodes have to live with as well.
+    pub reads_at_once: bool,
 }
 
 /// What clients do.
@@ -254,6 +263,8 @@ pub enum Generation {
     Third,
     /// Reaping, hints, directories that are lost.
     Fourth,
+    /// Faults aimed at the steps of ring changes and at directories put back.
+    Fifth,
     /// All there are.
     Newest,
 }
@@ -327,7 +338,8 @@ impl Options {
             Generation::Second => Self::second_generation(seed).with_plain_reads(),
             Generation::Third => Self::third_generation(seed).with_plain_reads(),
             Generation::Fourth => Self::fourth_generation(seed),
-            Generation::Newest => Self::fourth_generation(seed).with_aimed_faults(),
+            Generation::Fifth => Self::fourth_generation(seed).with_aimed_faults(),
+            Generation::Newest => Self::of(seed, Generation::Fifth).with_moments(),
         }
     }
 
@@ -598,6 +610,7 @@ impl Options {
                 tail_max: 60 * MS,
                 group_max: *rng.pick(&[1, 4, 64, 64, 256]),
                 scans_at_once: false,
+                reads_at_once: true,
             },
             workload: workload(&mut rng, w_min),
             nemesis: NemesisOptions {

@@ -101,6 +101,7 @@ impl Plan {
                 Some(("classes", "second")) => plan.generation = Generation::Second,
                 Some(("classes", "third")) => plan.generation = Generation::Third,
                 Some(("classes", "fourth")) => plan.generation = Generation::Fourth,
+                Some(("classes", "fifth")) => plan.generation = Generation::Fifth,
                 Some(("without", value)) => {
                     let set = Without::parse(value);
                     plan.without = set.ok_or_else(|| ReplayError::NotALine(value.to_owned()))?;
@@ -143,6 +144,7 @@ impl fmt::Display for Plan {
             Generation::Second => write!(f, " classes=second")?,
             Generation::Third => write!(f, " classes=third")?,
             Generation::Fourth => write!(f, " classes=fourth")?,
+            Generation::Fifth => write!(f, " classes=fifth")?,
             Generation::Newest => {}
         }
         if !self.without.is_empty() {

@@ -17,6 +17,7 @@ use quorate_client::wire::{
 use quorate_node::{
     api::Output,
     message::{Message, Principal, Role},
+    node::Node,
     store::{Command, memory::Image},
     wire,
 };
@@ -40,6 +41,7 @@ use crate::{
     process::{Doom, Input, Process, Waiting},
     rng::Rng,
     trace::{Trace, fingerprint, weight},
+    words::Words,
     workload::{Attempt, Call, Heard, Workload},
 };
 
@@ -170,6 +172,8 @@ pub struct World {
     pub kept: Counts,
     /// Who was asked to keep something.
     pub asked: Asked,
+    /// What nodes said to each other.
+    pub words: Words,
     /// Saved directories, by node.
     pub backups: BTreeMap<usize, Image>,
     /// What clients heard, if the caller asked for it to be kept.
@@ -184,6 +188,8 @@ pub struct World {
     pub(crate) definers: Definers,
     /// What is aimed at the steps of a change of the ring.
     pub(crate) turns: Rng,
+    /// What is aimed at directories that are lost.
+    pub(crate) losses: Rng,
     ring: Arc<Ring>,
     known: Vec<Member>,
     indexes: BTreeMap<NodeId, usize>,
@@ -216,10 +222,7 @@ impl World {
         let mut world = Self {
             now: 0,
             agenda: Agenda::default(),
-            indexes: (0..)
-                .zip(&processes)
-                .map(|(index, process)| (process.id, index))
-                .collect(),
+            indexes: indexes(&processes),
             network: Network::new(count, options.net.clone(), options.seed),
             history: History::new(keys),
             session: Session::new(keys, options.replicas, options.lww),
@@ -245,6 +248,7 @@ impl World {
             answers: Answers::default(),
             kept: Counts::default(),
             asked: Asked::default(),
+            words: Words::default(),
             backups: BTreeMap::new(),
             heard: None,
             reported: BTreeSet::new(),
@@ -252,6 +256,7 @@ impl World {
             drains: Drains::new(&options),
             definers: Definers::new(&options),
             turns: Rng::new(options.seed, 0x0e33),
+            losses: Rng::new(options.seed, 0x0e34),
             principals: principals(options.workload.clients),
             processes,
             workload,
@@ -481,6 +486,7 @@ impl World {
         for completion in completions {
             self.feed(node, Input::Completion(completion));
         }
+        self.judge_handed(node);
     }
 
     /// Hands an input to a node, or keeps it while the node stands still.
@@ -511,6 +517,7 @@ impl World {
         let moment = process.clock.moment(self.now);
         if let Input::Message(from, message) = &input {
             self.note_heard(node, *from, message);
+            self.note_told(node, *from, message);
         }
         let process = &mut self.processes[node];
         let Some(machine) = &mut process.machine else {
@@ -558,9 +565,11 @@ impl World {
                 break;
             }
             match output {
-                Output::Send { to, message, .. } => self.send(node, to, message),
-                Output::Reply { id, response } => self.reply(node, id.0, response),
-                Output::Store(Command::Read { ticket, table, key }) => {
+                Output::Send { to, message, .. } => self.say(node, &machine, to, message),
+                Output::Reply { id, response } => self.reply(node, &machine, id.0, response),
+                Output::Store(Command::Read { ticket, table, key })
+                    if self.options.disk.reads_at_once =>
+                {
                     let process = &self.processes[node];
                     let moment = process.clock.moment(self.now);
                     machine.handle_completion(moment, process.disk.read(ticket, table, &key));
@@ -589,7 +598,7 @@ impl World {
                 }
                 Output::Event(event) => {
                     if matches!(event, quorate_node::event::Event::RingChanged { .. }) {
-                        self.judge_ring(machine.decree());
+                        self.adopted(node, machine.decree());
                     }
                     stops |= self.judge_event(node, &event);
                 }
@@ -613,7 +622,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, to: NodeId, message: Message) {
+    pub(crate) fn send(&mut self, from: usize, to: NodeId, message: Message) {
         let Some(&to) = self.indexes.get(&to) else {
             return;
         };
@@ -647,11 +656,14 @@ impl World {
             .plan(first, Event::Deliver { from, to, payload });
     }
 
-    fn reply(&mut self, node: usize, request: u64, response: Response) {
+    fn reply(&mut self, node: usize, machine: &Node, request: u64, response: Response) {
         let waiting = self.processes[node].waiting.remove(&request);
         self.trace.mix(self.now, node as u64, request);
         match waiting {
-            Some(waiting) => self.judge_reply(node, &waiting.attempt, response),
+            Some(waiting) => {
+                self.judge_counted(node, machine.decree(), &waiting.attempt, &response);
+                self.judge_reply(node, &waiting.attempt, response);
+            }
             None => self.judge_second_reply(node, request),
         }
     }
@@ -669,6 +681,7 @@ impl World {
         // Newcomers have asked the first node; the others hear of them from it, or from each other.
         let known = if node == 0 { &self.known[..] } else { &[] };
         self.processes[node].start(self.now, &self.ring, &self.options, known);
+        self.begin_life(node);
         self.drain(node);
         self.feed(node, Input::Timeout);
     }
@@ -758,6 +771,12 @@ fn skew(rng: &mut Rng, options: &Options) -> i64 {
         return 0;
     }
     i64::try_from(rng.below(600_000)).expect("a small number") - 300_000
+}
+
+/// Where each is in the list.
+fn indexes(processes: &[Process]) -> BTreeMap<NodeId, usize> {
+    let ids = processes.iter().map(|process| process.id);
+    ids.zip(0..).collect()
 }
 
 fn principals(clients: usize) -> Vec<Principal> {

@@ -295,6 +295,13 @@ impl Operation {
         matches!(self, Self::Write(_) | Self::Read(_))
     }
 
+    /// What `me` has stored for it does not stay there.
+    pub(crate) fn forget_copy(&mut self, me: NodeId) {
+        if let Self::Write(op) = self {
+            op.forget_copy(me);
+        }
+    }
+
     /// True if it may still leave a record here that `me` does not own.
     pub(crate) fn strays(&self, me: NodeId) -> bool {
         matches!(self, Self::Write(op) if !op.is_owned_by(me))

@@ -380,7 +380,7 @@ impl WriteOp {
             holders.contains(node) && (*node == core.me || !core.decree.suspends(*node))
         };
         self.stored.retain(has);
-        self.forget_stand_ins(&holders);
+        self.forget_stand_ins(core, &holders);
         self.round = self.round.wrapping_add(1);
         if matches!(self.phase, Phase::Replicating { .. }) {
             self.waiting.clear();
@@ -442,6 +442,13 @@ impl WriteOp {
             }
         }
         self.check(core)
+    }
+
+    /// What a node had of the write is set aside.
+    pub(crate) fn forget_copy(&mut self, node: NodeId) {
+        self.stored.remove(&node);
+        self.durable.remove(&node);
+        self.hinted.remove(&node);
     }
 
     /// Acks are counted by node, so a node never counts twice.

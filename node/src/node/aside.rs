@@ -126,15 +126,23 @@ impl Node {
         self.scans.clear();
         self.desk.moves.stop_transfers();
         self.rebuild = Rebuild::default();
-        for (key, _) in std::mem::take(&mut self.core.unvouched) {
-            let done = Done::Refused(Refusal::Limit(SETTING_ASIDE));
-            self.core.notices.push_back((key, Notice::Local(done)));
+        self.refuse_unvouched();
+        for running in self.running.values_mut() {
+            running.operation.forget_copy(self.core.me);
         }
         let running = self.running.iter();
         let pulls = running.filter(|(_, running)| matches!(running.operation, Operation::Pull(_)));
         let pulls: Vec<OpKey> = pulls.map(|(key, _)| *key).collect();
         for key in pulls {
             self.settle(key, Flow::Over, None);
+        }
+    }
+
+    /// What is here does not stay here, so nobody may count it.
+    fn refuse_unvouched(&mut self) {
+        for (key, _) in std::mem::take(&mut self.core.unvouched) {
+            let done = Done::Refused(Refusal::Limit(SETTING_ASIDE));
+            self.core.notices.push_back((key, Notice::Local(done)));
         }
     }
 
@@ -338,6 +346,8 @@ impl Node {
             records: self.asides.records,
             why: why.as_str(),
         });
+        // Some of it was on its way to the disk when this began.
+        self.refuse_unvouched();
         self.core.sets_aside = false;
         self.core.upkeep.aside_changed = true;
         self.core.replica.forget_all(&self.core.limits);

@@ -156,8 +156,9 @@ pub(super) struct Desk {
     /// All generations rise to this one with the decree that is on its way to the disk.
     pub(super) raising: Option<u64>,
     stash: VecDeque<(NodeId, Message)>,
-    /// Writes of peers that were under way when a decree was adopted: their acks do not count.
-    fenced: BTreeSet<(NodeId, RpcId)>,
+    /// Writes of peers that were under way when a decree was adopted: their acks do not count. A
+    /// question that came several times is answered as often.
+    fenced: BTreeMap<(NodeId, RpcId), u32>,
     /// Questions that were refused under a ring newer than ours.
     refused: Vec<(NodeId, RpcId)>,
     pub(super) moves: Moves,
@@ -198,12 +199,24 @@ impl Desk {
             full_outside: BTreeSet::new(),
             raising: None,
             stash: VecDeque::new(),
-            fenced: BTreeSet::new(),
+            fenced: BTreeMap::new(),
             refused: Vec::new(),
             moves: Moves::new(decree, me, Some((&stored, identity))),
             next_beat: now,
             ready_since: None,
         }
+    }
+
+    /// Whether a peer's write was under way when the decree was adopted; asked once an answer.
+    fn was_waiting(&mut self, node: NodeId, id: RpcId) -> bool {
+        let Some(count) = self.fenced.get_mut(&(node, id)) else {
+            return false;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.fenced.remove(&(node, id));
+        }
+        true
     }
 
     /// Whether a write of that kind is on its way to the disk.
@@ -523,7 +536,10 @@ impl Node {
             hash: decree.hash(),
         });
         let desk = &mut self.desk;
-        desk.fenced.extend(core.replica.peers_waiting());
+        desk.fenced.clear();
+        for waiting in core.replica.peers_waiting() {
+            *desk.fenced.entry(waiting).or_default() += 1;
+        }
         desk.reports.clear();
         let gone = |node: &NodeId| !takes_part(&decree, *node);
         desk.empty_outside.retain(gone);
@@ -581,7 +597,7 @@ impl Node {
     /// placed the token elsewhere.
     pub(super) fn is_fenced(&mut self, node: NodeId, id: RpcId, address: &Address) -> bool {
         !self.desk.fenced.is_empty()
-            && self.desk.fenced.remove(&(node, id))
+            && self.desk.was_waiting(node, id)
             && self.core.decree.fences(Token::new(address.token))
     }
 

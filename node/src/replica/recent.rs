@@ -67,7 +67,8 @@ impl Recent {
         kept.stored.clone()
     }
 
-    /// What is kept under that address, if it was decoded from just these bytes. Does not count as use.
+    /// What is kept under that address, if it was decoded from just these bytes. Does not count as
+    /// use.
     pub(super) fn same(&self, address: &Address, bytes: &Bytes) -> Option<&Arc<Stored>> {
         let kept = self.records.get(&short(address))?;
         let stored = kept.stored.as_ref()?;

@@ -1,9 +1,11 @@
 //! The judges: one file per promise.
 //!
-//! An oracle learns what clients learn, which dots nodes say they minted, and, where a promise
-//! speaks of disks, what lies synced on them. It never asks a machine what it thinks. Each is
+//! An oracle learns what clients learn, which dots nodes say they minted, what nodes say to each
+//! other, and, where a promise speaks of disks, what lies synced on them. It never asks a machine
+//! what it thinks, but for the ring that it has adopted. Each is
 //! incremental: the cost of an event does not grow with the length of the run.
 
+pub mod age;
 pub mod bounds;
 pub mod buckets;
 pub mod care;
@@ -14,15 +16,20 @@ pub mod convergence;
 pub mod covers;
 pub mod durability;
 pub mod expiry;
+pub mod handover;
 pub mod hints;
 pub mod idempotence;
 pub mod latest;
 pub mod merkle;
 pub mod outcome;
+pub mod outside;
 pub mod phantom;
 pub mod reap;
+pub mod rebuilt;
+pub mod receipts;
 pub mod ring;
 pub mod session;
+pub mod votes;
 
 use std::fmt;
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use quorate_ring::{Decree, Partition, Phase};
+use quorate_ring::{Decree, NodeId, Partition, Phase};
 
 use super::{Broken, Ruling};
 
@@ -19,6 +19,20 @@ pub struct Rings {
     hashes: BTreeMap<u64, u128>,
     newest: Arc<Decree>,
     changes: u64,
+    lost: BTreeMap<NodeId, Lost>,
+}
+
+/// Members have agreed that a directory of one of them is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// In which epoch.
+    pub epoch: u64,
+    /// When the first of them adopted it.
+    pub at: u64,
+    /// The ring then.
+    pub ring: u128,
+    /// Whether that is so still.
+    pub now: bool,
 }
 
 impl Rings {
@@ -29,6 +43,7 @@ impl Rings {
             hashes: BTreeMap::from([(founding.epoch.get(), founding.hash())]),
             newest: Arc::new(founding),
             changes: 0,
+            lost: BTreeMap::new(),
         }
     }
 
@@ -48,6 +63,18 @@ impl Rings {
     #[must_use]
     pub const fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// Since when it is agreed that a member's directory is lost, if it is.
+    #[must_use]
+    pub fn lost(&self, node: NodeId) -> Option<&Lost> {
+        self.lost.get(&node).filter(|lost| lost.now)
+    }
+
+    /// The same, also if another is named by now.
+    #[must_use]
+    pub fn lost_before(&self, node: NodeId) -> Option<&Lost> {
+        self.lost.get(&node)
     }
 
     /// A node has adopted a decree. True if it is newer than all before.
@@ -72,6 +99,22 @@ impl Rings {
         }
         covered(decree, at)?;
         self.changes += u64::from(decree.phase == Phase::Stable);
+        for voter in &decree.voters {
+            let before = self.newest.suspends(voter.node);
+            let now = decree.suspends(voter.node);
+            if now && !before {
+                let ring = decree.ring.hash();
+                let lost = Lost {
+                    epoch,
+                    at,
+                    ring,
+                    now,
+                };
+                self.lost.insert(voter.node, lost);
+            } else if let Some(lost) = self.lost.get_mut(&voter.node) {
+                lost.now = now;
+            }
+        }
         self.newest = Arc::clone(decree);
         Ok(true)
     }

@@ -110,10 +110,12 @@ impl WriteOp {
         }
     }
 
-    /// Forgets those whose owners need not have the write any more, or who are owners now.
-    pub(super) fn forget_stand_ins(&mut self, holders: &[NodeId]) {
+    /// Forgets those whose owners need not have the write any more, or who are owners now, or who
+    /// have lost what they kept.
+    pub(super) fn forget_stand_ins(&mut self, core: &Core, holders: &[NodeId]) {
         let useful = |holder: &NodeId, owner: &mut NodeId| {
-            holders.contains(owner) && !holders.contains(holder)
+            let keeps = *holder == core.me || !core.decree.suspends(*holder);
+            keeps && holders.contains(owner) && !holders.contains(holder)
         };
         self.stand_ins.retain(useful);
         let stand_ins = &self.stand_ins;
