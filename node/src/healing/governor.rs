@@ -27,10 +27,10 @@ const SHARE_LEAST: u32 = 20;
 const SHARE_STEP: u32 = 10;
 const WINDOW: Duration = Duration::from_millis(200);
 /// Of so many windows the first ones are silent.
-const ROUND: u32 = 256;
-const SILENT: u32 = 20;
-/// What jobs have done is felt for so many windows: the engine writes it out later.
-const AFTERMATH: u32 = 5;
+const ROUND: u32 = 16;
+const SILENT: u32 = 2;
+/// What jobs have done is felt for so many windows.
+const AFTERMATH: u32 = 1;
 /// Nobody asks for anything after so many windows without an answer.
 const IDLE: u32 = 25;
 const REST_MAX: Duration = Duration::from_secs(2);

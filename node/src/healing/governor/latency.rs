@@ -1,13 +1,14 @@
 //! How long requests of one kind take: what is usual while all jobs rest, and how many are slow.
 //!
-//! Usual is the 99th percentile of windows in which no job has worked. Slow is a request that takes
-//! half as long again. By that choice the slow ones are less than one in a hundred for as long as
-//! the 99th percentile is at most half as large again as it is without any background work; so
-//! they are counted, and may be somewhat fewer than that.
+//! Usual is what the 99th percentile of most windows does not exceed in which no job works: of
+//! eight, two may be disturbed by something else, and it rises little at a time. Slow is a request
+//! that takes half as long again. By that choice about one in a hundred is slow for as long as the
+//! 99th percentile is at most half as large again as it is without any background work; so they
+//! are counted, and may be that many.
 //!
 //! Not decided here: what becomes of background work when there are more.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 /// A request in one of so many buckets: eight for each power of two from 64 us.
 const BUCKETS: usize = 160;
@@ -17,15 +18,17 @@ const PER_OCTAVE: usize = 8;
 const SLOW_LEAST_US: u64 = 500;
 /// What is slow while it is not known what is usual.
 const SLOW_UNKNOWN_US: u64 = 25_000;
-/// So many requests say what is usual.
-const USUAL_LEAST: u32 = 64;
-/// What is usual is that of the last windows, so many or twice as many: half a minute at least, as
-/// machines have their moods.
-const USUAL_WINDOWS: u32 = 150;
+/// So many requests say what is usual in one window; with fewer, in several.
+const USUAL_REQUESTS: u32 = 12;
+/// So many such windows are remembered, and so many of them decide.
+const USUAL_WINDOWS: usize = 8;
+const USUAL_DECIDE: usize = 6;
+/// By one part in so many what is usual rises for each of them at most.
+const USUAL_RISE: u64 = 20;
 /// Lately is about so many windows.
 const MEMORY: u64 = 64;
 /// One in so many may be slow.
-const MAY_BE_SLOW: u64 = 128;
+const MAY_BE_SLOW: u64 = 100;
 /// And so many besides, which otherwise would decide where few requests come.
 const SPARE: u64 = 2;
 
@@ -78,11 +81,10 @@ impl Counts {
 #[derive(Debug)]
 pub(super) struct Latency {
     window: Counts,
-    /// While all jobs rested; those before are forgotten once there are as many.
-    usual: Counts,
-    before: Counts,
-    windows: u32,
-    /// The 99th percentile of both, in microseconds.
+    /// While all jobs rested, until there are enough of them.
+    rested: Counts,
+    /// The 99th percentiles of what was enough, the newest last, in microseconds.
+    percentiles: VecDeque<u64>,
     usual_us: Option<u64>,
     /// Requests of late and the slow ones among them, in parts of [`MEMORY`].
     seen: u64,
@@ -93,9 +95,8 @@ impl Latency {
     pub(super) const fn new() -> Self {
         Self {
             window: Counts::NONE,
-            usual: Counts::NONE,
-            before: Counts::NONE,
-            windows: 0,
+            rested: Counts::NONE,
+            percentiles: VecDeque::new(),
             usual_us: None,
             seen: 0,
             slow: 0,
@@ -114,24 +115,28 @@ impl Latency {
         self.seen = self.seen * (MEMORY - 1) / MEMORY + count * MEMORY;
         self.slow = self.slow * (MEMORY - 1) / MEMORY + slow * MEMORY;
         if rested && 0 < count {
-            self.learn();
+            self.rested.add_all(&self.window);
+            if USUAL_REQUESTS <= self.rested.all {
+                self.learn();
+            }
         }
         self.window = Counts::NONE;
         0 < count
     }
 
     fn learn(&mut self) {
-        if self.windows == USUAL_WINDOWS {
-            self.before = std::mem::replace(&mut self.usual, Counts::NONE);
-            self.windows = 0;
+        let rested = std::mem::replace(&mut self.rested, Counts::NONE);
+        self.percentiles.push_back(rested.p99_us());
+        if USUAL_WINDOWS < self.percentiles.len() {
+            self.percentiles.pop_front();
         }
-        self.windows += 1;
-        self.usual.add_all(&self.window);
-        let mut both = self.before.clone();
-        both.add_all(&self.usual);
-        self.usual_us = (USUAL_LEAST <= both.all)
-            .then(|| both.p99_us())
-            .or(self.usual_us);
+        let mut sorted: Vec<u64> = self.percentiles.iter().copied().collect();
+        sorted.sort_unstable();
+        let Some(&now) = sorted.get(USUAL_DECIDE - 1) else {
+            return;
+        };
+        let before = self.usual_us.unwrap_or(now);
+        self.usual_us = Some(now.min(before + before.div_ceil(USUAL_RISE)));
     }
 
     /// True if too many requests of late were slow.
@@ -214,7 +219,7 @@ mod tests {
             windows(&mut latency, 1, 0, false);
         }
         assert!(!latency.is_slow());
-        windows(&mut latency, 100, 1, false);
+        windows(&mut latency, 100, 2, false);
         assert!(latency.is_slow());
         windows(&mut latency, 100, 0, false);
         assert!(!latency.is_slow());
@@ -230,13 +235,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_usual_changes() {
+    fn what_is_usual_changes_little_at_a_time() {
         let mut latency = Latency::new();
         windows(&mut latency, 1_000, 0, true);
+        let before = latency.limit_us();
+        windows(&mut latency, 2, 100, true);
+        assert_eq!(latency.limit_us(), before);
         windows(&mut latency, 10, 100, true);
-        windows(&mut latency, 200, 100, false);
+        assert!(latency.is_slow() && latency.limit_us() < 2 * before);
+        windows(&mut latency, 300, 100, true);
         assert!(!latency.is_slow());
-        windows(&mut latency, 1_000, 0, true);
-        assert!(latency.limit_us() < 6_700);
+        windows(&mut latency, 8, 0, true);
+        assert_eq!(latency.limit_us(), before);
     }
 }
