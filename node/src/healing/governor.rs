@@ -23,8 +23,8 @@ use self::latency::Latency;
 /// Shares are in thousandths of the time.
 pub(crate) const SHARE_ALL: u32 = 1_000;
 const SHARE_LEAST: u32 = 20;
-/// What a window adds that is not busy: the least becomes half of the time in ten seconds.
-const SHARE_STEP: u32 = 10;
+/// What a window adds that is not busy: the least becomes half of the time in half a minute.
+const SHARE_STEP: u32 = 3;
 const WINDOW: Duration = Duration::from_millis(200);
 /// Of so many windows the first ones are silent.
 const ROUND: u32 = 16;
@@ -117,9 +117,9 @@ impl Governor {
         let crowded = max < 4 * in_flight;
         if !crowded && IDLE <= self.idle {
             self.share = SHARE_ALL;
-        } else if crowded || self.asked.iter().any(Latency::is_slow) {
+        } else if crowded || self.asked.iter().any(Latency::is_disturbed) {
             self.share = (self.share / 2).max(SHARE_LEAST);
-        } else {
+        } else if !self.asked.iter().any(Latency::is_slow) {
             self.share = (self.share + SHARE_STEP).min(SHARE_ALL / 2);
         }
         self.windows = self.windows.wrapping_add(1);
@@ -317,7 +317,7 @@ mod tests {
         };
         assert_eq!(windows(&mut governor, 64, 5), SHARE_ALL / 2);
         assert_eq!(windows(&mut governor, 5, 40), SHARE_LEAST);
-        assert_eq!(windows(&mut governor, 300, 40), SHARE_ALL / 2);
+        assert_eq!(windows(&mut governor, 400, 40), SHARE_ALL / 2);
     }
 
     #[test]

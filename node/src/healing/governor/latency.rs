@@ -89,6 +89,8 @@ pub(super) struct Latency {
     /// Requests of late and the slow ones among them, in parts of [`MEMORY`].
     seen: u64,
     slow: u64,
+    /// The last window had more slow ones than may be.
+    disturbed: bool,
 }
 
 impl Latency {
@@ -100,6 +102,7 @@ impl Latency {
             usual_us: None,
             seen: 0,
             slow: 0,
+            disturbed: false,
         }
     }
 
@@ -114,6 +117,7 @@ impl Latency {
         let count = u64::from(self.window.all);
         self.seen = self.seen * (MEMORY - 1) / MEMORY + count * MEMORY;
         self.slow = self.slow * (MEMORY - 1) / MEMORY + slow * MEMORY;
+        self.disturbed = count < slow * MAY_BE_SLOW;
         if rested && 0 < count {
             self.rested.add_all(&self.window);
             if USUAL_REQUESTS <= self.rested.all {
@@ -142,6 +146,11 @@ impl Latency {
     /// True if too many requests of late were slow.
     pub(super) const fn is_slow(&self) -> bool {
         self.seen / MAY_BE_SLOW + SPARE * MEMORY < self.slow
+    }
+
+    /// True if that is still going on.
+    pub(super) const fn is_disturbed(&self) -> bool {
+        self.is_slow() && self.disturbed
     }
 
     /// What takes longer is slow.
