@@ -285,11 +285,22 @@ impl World {
         let lasts = self.rings.is_stable() && stand_ins == 0 && !self.session.is_moot(read);
         if self.options.replicas < read.r + W_BUCKET && lasts {
             for &index in shown {
+                if self.is_forgotten(read.key, index) {
+                    continue;
+                }
                 let (history, at) = (&mut self.history, self.now);
                 self.session.established(history, index, W_BUCKET, at);
             }
         }
         Ok(())
+    }
+
+    /// Whether a replica's disk has been damaged behind its back, and has not got this operation
+    /// again. Its memory may still show it, but what one read of a quorum has shown then is not on
+    /// as many disks.
+    fn is_forgotten(&self, key: u32, index: OpIndex) -> bool {
+        let mut owners = self.layout.owners[place(key)].iter();
+        owners.any(|&node| self.rotted.contains(&(node, key)) && !self.covers(node, index))
     }
 
     /// Whether replicas can be asked to know the latest operations on a key: not if one of them

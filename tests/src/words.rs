@@ -439,7 +439,7 @@ impl World {
     }
 
     /// Whether a node has an operation on its synced disk, as a record or a hint, or it was reaped.
-    fn covers(&self, node: usize, index: OpIndex) -> bool {
+    pub(crate) fn covers(&self, node: usize, index: OpIndex) -> bool {
         let op = self.history.op(index);
         let record = self.record(node, op.key);
         let covers = record.is_some_and(|record| {
