@@ -87,7 +87,7 @@ const FAILED_AIMED: [(u64, &str); 6] = [
 ];
 
 /// The same, since directories are lost while writes wait.
-const FAILED_LOST: [(u64, &str); 2] = [
+const FAILED_LOST: [(u64, &str); 4] = [
     (
         80_212,
         "who coordinated a write counted its own copy after that had been set aside",
@@ -95,6 +95,14 @@ const FAILED_LOST: [(u64, &str); 2] = [
     (
         9_400_436,
         "what a replica showed from memory counted as stored, though its disk had lost it",
+    ),
+    (
+        1_492_993_199,
+        "a read had to see what only a stand-in had left after the one replica's copy was damaged",
+    ),
+    (
+        3_702_627_510,
+        "a rebuilt directory had to hold what a stand-in handed over after it had been rebuilt",
     ),
 ];
 

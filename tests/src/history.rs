@@ -103,6 +103,8 @@ pub struct Op {
     pub ids_before: usize,
     /// True if its first attempt was acknowledged by the replica it was sent to, before another.
     pub prompt: bool,
+    /// True if its first acknowledgement counts fewer replicas than `w`: others stand in for the rest.
+    pub lent: bool,
     /// Attempts sent.
     pub attempts: u32,
     /// Attempts that were refused for certain.

@@ -325,6 +325,7 @@ impl World {
         if !matches!(op.outcome, Outcome::Acknowledged { .. }) {
             let owner = self.layout.owners[place(key)].contains(&node);
             op.prompt = op.attempts == 1 && owner && !op.sloppy;
+            op.lent = reply.primaries < w;
             op.outcome = Outcome::Acknowledged { at: self.now };
         }
         let mut missing = Vec::new();
@@ -361,14 +362,12 @@ impl World {
         // A copy may have been damaged between its sync and this answer: then later reads have
         // one copy less to meet.
         let w = w.min(holders).min(reply.primaries);
-        // If the only replica loses its directory, only who stood in has it, whom reads need not
-        // ask.
+        // If the only replica loses its directory, or this record, only who stood in has it, whom
+        // reads need not ask.
         let alone = reply.primaries == 1 && 0 < reply.hinted;
-        let w = if alone && self.options.extras != Extras::NONE {
-            0
-        } else {
-            w
-        };
+        let options = &self.options;
+        let may_lose = options.extras != Extras::NONE || options.classes.harm_records();
+        let w = if alone && may_lose { 0 } else { w };
         let ack = durability::Ack {
             op: index,
             at: self.now,

@@ -66,6 +66,14 @@ pub struct Classes {
     pub broken_off: bool,
 }
 
+impl Classes {
+    /// Whether single records are damaged or lost, at one replica of each key.
+    #[must_use]
+    pub const fn harm_records(&self) -> bool {
+        self.bit_rot || self.silent_loss || self.misdirected
+    }
+}
+
 /// Classes of fault that strike one whole directory. A seed draws them all but `lying_disk`, which
 /// the product is not made for; a caller may ask for any by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,9 +378,7 @@ impl Options {
     /// In some runs one node loses its directory, now and then.
     fn with_lost_directories(mut self) -> Self {
         let mut rng = Rng::new(self.seed, 0x0907);
-        let classes = &self.classes;
-        let harmed = classes.bit_rot || classes.silent_loss || classes.misdirected;
-        if !harmed && rng.chance(500_000) {
+        if !self.classes.harm_records() && rng.chance(500_000) {
             self.extras = Extras {
                 wipe: rng.chance(500_000),
                 restore: rng.chance(500_000),
@@ -398,9 +404,7 @@ impl Options {
     fn with_aimed_faults(mut self) -> Self {
         let mut rng = Rng::new(self.seed, 0x0917);
         self.disk.scans_at_once = rng.chance(500_000);
-        let classes = &self.classes;
-        let harmed = classes.bit_rot || classes.silent_loss || classes.misdirected;
-        if harmed || !rng.chance(350_000) {
+        if self.classes.harm_records() || !rng.chance(350_000) {
             return self;
         }
         if self.ring_interval.is_some() && rng.chance(200_000) {
@@ -562,10 +566,8 @@ impl Options {
     /// In some runs the ring changes.
     fn with_ring_changes(mut self) -> Self {
         let mut rng = Rng::new(self.seed, 0x0903);
-        let classes = &self.classes;
         // Which replica may be damaged follows from the key's place, which must stay the same.
-        let harmed = classes.bit_rot || classes.silent_loss || classes.misdirected;
-        if !harmed && rng.chance(400_000) {
+        if !self.classes.harm_records() && rng.chance(400_000) {
             self.spare = 1 + rng.index(3);
             self.ring_interval = Some(rng.between(300, 3_000) * MS);
         }

@@ -478,7 +478,8 @@ impl World {
         for (number, op) in (0_u32..).zip(&self.history.ops) {
             let early = matches!(op.outcome, Outcome::Acknowledged { at } if at < lost.at);
             let index = OpIndex(number);
-            if !early || !owned_by.contains(&op.key) || self.covers(node, index) {
+            // What others stood in for may reach an owner only after that was read.
+            if !early || op.lent || !owned_by.contains(&op.key) || self.covers(node, index) {
                 continue;
             }
             owned_by.remove(&op.key);

@@ -602,6 +602,7 @@ impl Op {
             deaths: 0,
             ids_before: 0,
             prompt: false,
+            lent: false,
             attempts: 0,
             refused: 0,
             outcome: Outcome::Unknown,

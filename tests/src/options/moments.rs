@@ -13,11 +13,10 @@ impl Options {
     /// just when it sets aside what it holds; in others disks take their time to read as well.
     pub(super) fn with_moments(mut self) -> Self {
         let mut rng = Rng::new(self.seed, 0x0918);
+        self.disk.reads_at_once = !rng.chance(120_000);
         let classes = &self.classes;
-        let harmed = classes.bit_rot || classes.silent_loss || classes.misdirected;
-        self.disk.reads_at_once = !rng.chance(120_000) || harmed;
         let aimed = classes.turning || classes.straggler || classes.late_word;
-        if !harmed && !aimed && rng.chance(60_000) {
+        if !classes.harm_records() && !aimed && rng.chance(60_000) {
             self = self.bereaved(&mut rng);
         }
         self.classes.broken_off = self.extras != Extras::NONE && rng.chance(400_000);
