@@ -87,7 +87,7 @@ const FAILED_AIMED: [(u64, &str); 6] = [
 ];
 
 /// The same, since directories are lost while writes wait.
-const FAILED_LOST: [(u64, &str); 4] = [
+const FAILED_LOST: [(u64, &str); 5] = [
     (
         80_212,
         "who coordinated a write counted its own copy after that had been set aside",
@@ -103,6 +103,10 @@ const FAILED_LOST: [(u64, &str); 4] = [
     (
         3_702_627_510,
         "a rebuilt directory had to hold what a stand-in handed over after it had been rebuilt",
+    ),
+    (
+        888_001_455,
+        "who had been away took a new directory that had been opened twice for an old one",
     ),
 ];
 

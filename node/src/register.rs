@@ -18,7 +18,7 @@ use crate::identity::{Identity, Lives};
 /// Where it is kept in [`Table::Meta`](crate::store::Table::Meta).
 pub const META_REGISTER_KEY: &[u8] = b"register";
 /// Directories that are remembered of one member.
-const DIRECTORIES_MAX: usize = 4;
+const DIRECTORIES_MAX: usize = 16;
 const MAGIC: &[u8; 4] = b"QREG";
 const FORMAT: u16 = 1;
 
@@ -75,11 +75,12 @@ impl Register {
         let traces = self.traces.entry(node).or_default();
         let (number, mark) = who.lives.newest();
         let Some(at) = traces.iter().position(|known| known.uuid == who.uuid) else {
-            // A directory that has been opened before was heard of, unless all is new here.
-            if who.boot != 1 && !traces.is_empty() {
-                return (Opinion::Refused, false);
-            }
             if traces.len() == DIRECTORIES_MAX {
+                // One that has been opened before may be an old one that is forgotten here.
+                // Without any that were forgotten it is one that was new while nobody told us.
+                if who.boot != 1 {
+                    return (Opinion::Refused, false);
+                }
                 traces.remove(0);
             }
             let uuid = who.uuid;
@@ -326,12 +327,30 @@ mod tests {
             (register.last(NODE), register.only(NODE)),
             (Some(other), None)
         );
-        let third = who(NodeUuid::new(9), 2, &[1, 2]);
-        assert_eq!(register.hear(NODE, &third).0, Opinion::Refused);
         assert_eq!(
             register.hear(NodeId::new(3), &who(UUID, 1, &[1])).0,
             Opinion::Refused
         );
+    }
+
+    #[test]
+    fn a_directory_that_was_opened_twice_before_it_was_heard_of_is_another() {
+        let mut register = Register::default();
+        let hear = |register: &mut Register, uuid, boot| {
+            let marks: Vec<u64> = (1..=boot).collect();
+            register
+                .hear(NODE, &who(NodeUuid::new(uuid), boot, &marks))
+                .0
+        };
+        assert_eq!(hear(&mut register, 1, 1), Opinion::Welcome);
+        let many = DIRECTORIES_MAX as u128;
+        for uuid in 2..=many {
+            assert_eq!(hear(&mut register, uuid, 2), Opinion::Another);
+        }
+        // From now on some are forgotten, and this may be one of those.
+        assert_eq!(hear(&mut register, many + 1, 1), Opinion::Another);
+        assert_eq!(hear(&mut register, 1, 2), Opinion::Refused);
+        assert_eq!(hear(&mut register, many + 1, 2), Opinion::Another);
     }
 
     #[test]

@@ -106,6 +106,37 @@ fn a_cloned_directory_is_fenced() {
     story.end();
 }
 
+/// Row 39: who was away while a directory in place of a lost one was new hears of it only after it
+/// was opened again, and from itself. It is not an old one for that, and what it took in counts.
+#[test]
+fn a_new_directory_that_was_opened_again_is_believed_by_who_was_away() {
+    let mut story = Story::begin(390);
+    let (a, b, c) = (
+        story.owner(KEY, 0),
+        story.owner(KEY, 1),
+        story.owner(KEY, 2),
+    );
+    story.put(a, KEY, None);
+    story.wait(5_000);
+    story.world.isolate(c);
+    story.world.replace_directory(b, None, Image::default());
+    story.world.start(b);
+    story.wait(3_000);
+    let new = uuid(&story.world, b);
+    story.world.crash(b, None);
+    story.world.start(b);
+    story.wait(3_000);
+    for (from, to) in [(b, c), (c, b)] {
+        story.world.network.set_cut(from, to, false);
+    }
+    story.wait(5_000);
+    assert_eq!(uuid(&story.world, b), new);
+    story.world.network.mend();
+    story.wait(10_000);
+    assert!(uuid(&story.world, b) == new && is_named(&story.world, b));
+    story.end();
+}
+
 /// A process that is told of a later life of its directory goes on under another name by itself.
 #[test]
 fn a_node_put_back_while_nobody_hears_it_is_told_later() {
