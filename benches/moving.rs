@@ -95,6 +95,14 @@ fn change(cluster: &Cluster, verb: &str) {
     cluster.ok(&format!("ring commit {digest}"));
 }
 
+/// Windows in which nothing moves. What compactions of a fill or a move cost is not usual.
+fn rest(cluster: &Cluster, quiet: &mut Windows) {
+    thread::sleep(SETTLES);
+    for _ in 0..6 {
+        quiet.look(cluster, WINDOW, "undisturbed");
+    }
+}
+
 fn is_moving(cluster: &Cluster) -> bool {
     cluster.ok("ring transfers")["state"] == "moving"
 }
@@ -121,11 +129,7 @@ fn what_requests_pay_for_a_join() {
             change(&cluster, "leave");
             cluster.ok("ring wait --timeout 30m");
         }
-        // What compactions of the fill, or of the last round, cost is not usual.
-        thread::sleep(SETTLES);
-        for _ in 0..6 {
-            quiet.look(&cluster, WINDOW, "undisturbed");
-        }
+        rest(&cluster, &mut quiet);
         let began = Instant::now();
         change(&cluster, "join");
         while is_moving(&cluster) {
@@ -140,6 +144,7 @@ fn what_requests_pay_for_a_join() {
         let rows = cluster.ok("cluster status")["nodes"].clone();
         let disk = rows[3]["disk_bytes"].as_u64().unwrap() >> 20;
         eprintln!("n4 has joined after {took:.0} s, {disk} MiB on its disk");
+        rest(&cluster, &mut quiet);
     }
     tell(&quiet, &busy);
 }

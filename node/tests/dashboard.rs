@@ -6,6 +6,8 @@ mod browser;
 #[path = "cli/dev.rs"]
 mod dev;
 
+use std::{path::Path, process::Command, thread::sleep, time::Duration};
+
 use serde_json::json;
 
 use browser::Browser;
@@ -79,6 +81,36 @@ fn a_kill_turns_the_page_and_a_start_turns_it_back() {
     dev.node("start", 1);
     browser.until("document.getElementById('summary').textContent === 'All 3 nodes up'");
     assert_eq!(browser.faults(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_node_has_set_aside_is_shown_with_the_command_that_lists_it() {
+    let Some(mut browser) = Browser::start("what is set aside is shown") else {
+        return;
+    };
+    let dev = Dev::start();
+    // A directory begins a new life every two seconds in which it was written to, and the others
+    // hear of it.
+    let known = || sleep(Duration::from_secs(5));
+    dev.ok(&["put", "default", "k", "first"]);
+    known();
+    let (data, saved) = (dev.path("node3/data"), dev.path("saved"));
+    copy(&data, &saved);
+    dev.ok(&["put", "default", "l", "second"]);
+    known();
+    dev.node("kill", 3);
+    std::fs::remove_dir_all(&data).expect("it can be removed");
+    copy(&saved, &data);
+    dev.node("start", 3);
+    open(&dev, &mut browser);
+    browser.until("document.getElementById('nodes').innerText.includes('1 record set aside')");
+    browser.until("document.getElementById('notices').innerText.includes('quorate salvage n3')");
+    assert_eq!(browser.faults(), Vec::<String>::new());
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-r").args([from, to]).status();
+    assert!(status.is_ok_and(|status| status.success()), "it is copied");
 }
 
 #[test]

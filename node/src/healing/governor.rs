@@ -142,6 +142,14 @@ impl Governor {
         self.share
     }
 
+    /// How large a step may be that takes `most` when nobody asks for anything: as large a part of
+    /// that as the share is of the time, but `least`. Requests wait behind a whole step, however
+    /// long a job rests after it.
+    pub(crate) fn portion(&self, most: u32, least: u32) -> usize {
+        let part = u64::from(most) * u64::from(self.share) / u64::from(SHARE_ALL);
+        usize::try_from(part).map_or(usize::MAX, |part| part.max(least as usize))
+    }
+
     /// The share for a job that another node does and that costs this one something, in
     /// thousandths; a step of it has just been done.
     pub(crate) fn lend(&mut self) -> u32 {
@@ -222,6 +230,18 @@ mod tests {
             governor.tick(after(window * 200), 0, 100);
         }
         assert_eq!(governor.share(), SHARE_ALL);
+    }
+
+    #[test]
+    fn steps_are_as_large_as_the_share() {
+        let mut governor = Governor::default();
+        assert_eq!(governor.portion(64, 8), 64);
+        for (share, portion) in [(SHARE_ALL / 2, 32), (SHARE_ALL / 4, 16), (SHARE_LEAST, 8)] {
+            governor.share = share;
+            assert_eq!(governor.portion(64, 8), portion);
+        }
+        governor.share = SHARE_ALL;
+        assert_eq!(u32::try_from(governor.portion(u32::MAX, 0)), Ok(u32::MAX));
     }
 
     #[test]

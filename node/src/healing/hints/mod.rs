@@ -30,10 +30,12 @@ use crate::{
     store::{Command, Table, Ticket, format},
 };
 
-/// Hints that are handed over at the same time.
-const BATCH_MAX: usize = 64;
+/// Hints that are handed over at the same time, at most and at least.
+const BATCH_MAX: u32 = 64;
+const BATCH_MIN: u32 = 8;
 /// Keys looked at for one batch.
 const LOOKED_AT_MAX: usize = 1_024;
+const LOOKED_AT_MIN: usize = 64;
 const TICK: Duration = Duration::from_millis(250);
 /// With nothing to hand over it sleeps.
 const NOTHING: Duration = Duration::from_hours(1);
@@ -129,11 +131,11 @@ struct Share {
 }
 
 impl Share {
-    fn among(lanes: usize) -> Self {
+    fn among(lanes: usize, batch: usize) -> Self {
         let lanes = lanes.max(1);
         Self {
-            keys: (BATCH_MAX / lanes).max(1),
-            looked_at: (LOOKED_AT_MAX / lanes).max(BATCH_MAX),
+            keys: (batch / lanes).max(1),
+            looked_at: (LOOKED_AT_MAX / lanes).max(LOOKED_AT_MIN),
         }
     }
 }
@@ -175,7 +177,8 @@ impl Hints {
             return Vec::new();
         }
         let mut wanted = Vec::new();
-        let share = Share::among(kept.len());
+        let batch = core.governor.portion(BATCH_MAX, BATCH_MIN);
+        let share = Share::among(kept.len(), batch);
         for owner in kept {
             let lane = self.lanes.entry(owner).or_insert_with(|| Lane::new(now));
             lane.meter(now);

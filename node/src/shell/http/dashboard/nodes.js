@@ -87,6 +87,7 @@ function update(item, node) {
     [node.behind_keys, `${plural(node.behind_keys, "key")} behind`, "warn"],
     [node.rebuilding, "rebuilding: its copies do not count", "bad"],
     [node.corrupt, `${plural(node.corrupt, "damaged record")} found`, "bad"],
+    [node.set_aside, `${plural(node.set_aside, "record")} set aside`, "warn"],
   ].filter(([is]) => is);
   show(item.querySelector(".tags"), tags, () =>
     tags.map(([, text, how]) => el("li", { class: how }, text)),
@@ -107,6 +108,11 @@ export function notices(view) {
     const what = plural(cluster.corrupt, "damaged record");
     const text = `${what} found, to be repaired from other replicas. To check everything:`;
     found.push(["bad", text, "quorate verify"]);
+  }
+  for (const { name, set_aside } of nodes.filter(({ set_aside }) => set_aside)) {
+    const what = `${name} has set aside ${plural(set_aside, "record")}`;
+    const text = `${what} that may have been deleted since. To see them:`;
+    found.push(["info", text, `quorate salvage ${name}`]);
   }
   const waiting = nodes.filter(({ state, owned }) => state === "joining" && owned === 0);
   if (waiting.length && cluster.ring_state === "stable" && !view.transfers?.staged.length) {
