@@ -103,7 +103,7 @@ pub struct Op {
     pub ids_before: usize,
     /// True if its first attempt was acknowledged by the replica it was sent to, before another.
     pub prompt: bool,
-    /// True if its first acknowledgement counts fewer replicas than `w`: others stand in for the rest.
+    /// True if its first acknowledgement counts fewer replicas than `w`: others stood in.
     pub lent: bool,
     /// Attempts sent.
     pub attempts: u32,

@@ -212,9 +212,11 @@ fn writes_beside_a_scan_are_counted_once() {
                 if !told_late {
                     bench.put(before.0, before.1, true);
                 }
+                let built = bench.forest.is_built();
                 let progress = bench.page(command, |bench| {
                     bench.put(between.0, between.1, true);
                 });
+                assert!(!built || progress.corrected == 0, "all of it is right");
                 next = progress.next;
             }
         }
