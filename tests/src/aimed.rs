@@ -13,8 +13,7 @@ use quorate_node::store::format;
 use quorate_ring::{Decree, NodeId, Partition, Phase, Ring, Token};
 
 use crate::{
-    nemesis::{Fault, Harm},
-    process::Doom,
+    nemesis::Fault,
     world::{Event, World},
 };
 
@@ -29,11 +28,6 @@ const LATE: u64 = 900 * MS;
 /// Requests for each key that only this directory has, and the time between two.
 const HAUNTED: u64 = 12;
 const HAUNTED_PACE: u64 = 15 * MS;
-/// Requests for a key of the one whose directory is going to be lost, and the time between two.
-const LAST: u64 = 40;
-const LAST_PACE: u64 = MS / 2;
-/// How long its disk is slow afterwards.
-const MOURNS: u64 = 1_500 * MS;
 
 impl World {
     /// A ring that nobody had before is there.
@@ -155,50 +149,5 @@ impl World {
                 self.agenda.plan(when, Event::Fault(Fault::Wanted(key)));
             }
         }
-    }
-
-    /// Writes to a key of a node wait for another replica, which only that node reaches; then the
-    /// node loses its directory, and when all know that, the other is there again. What the lost
-    /// one has acknowledged must not count by then.
-    pub(crate) fn bereave(&mut self, node: usize) {
-        let owned = |key: &usize| self.layout.owners[*key].contains(&node);
-        let keys: Vec<usize> = (0..self.layout.owners.len()).filter(owned).collect();
-        if keys.is_empty() {
-            return;
-        }
-        let key = *self.losses.pick(&keys);
-        let mut others = self.layout.owners[key].clone();
-        others.retain(|owner| *owner != node);
-        if others.is_empty() {
-            return;
-        }
-        let other = *self.losses.pick(&others);
-        let cut = (0..self.processes.len()).filter(|from| *from != node && *from != other);
-        let links = cut
-            .flat_map(|from| [(from, other), (other, from)])
-            .collect();
-        let (lasts, down) = (self.losses.between(30, 260), self.losses.between(5, 40));
-        self.inflict(Fault::Cut(links, lasts * MS));
-        let number = u32::try_from(key).expect("a run has few keys");
-        for request in 0..LAST {
-            let when = self.now + request * LAST_PACE;
-            self.agenda.plan(when, Event::Fault(Fault::Wanted(number)));
-        }
-        let lost = self.now + LAST * LAST_PACE + 5 * MS;
-        let wipe = Fault::Harm(Harm::Wipe(node, down * MS));
-        self.agenda.plan(lost, Event::Fault(wipe));
-        let slow = Event::Fault(Fault::SlowDisk(node, MOURNS));
-        self.agenda.plan(lost + 1, slow);
-    }
-
-    /// A node has heard that its directory is lost: it sets aside what it has taken in since, and
-    /// may die over it.
-    pub(crate) fn break_off(&mut self, node: usize, decree: &Decree) {
-        let aims = self.options.classes.broken_off && self.faulty;
-        if !aims || !decree.suspends(self.processes[node].id) || !self.losses.chance(600_000) {
-            return;
-        }
-        let down = self.losses.between(10, 300) * MS;
-        self.processes[node].doom.get_or_insert(Doom::InStep(down));
     }
 }

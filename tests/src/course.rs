@@ -144,8 +144,14 @@ impl World {
                 return Ok(());
             }
         }
-        for process in &self.processes {
-            merkle::truth(process, self.now)?;
+        for node in 0..self.processes.len() {
+            // What it has not been told of cannot be in its tree.
+            while let Some(told) = self.processes[node].disk.is_ahead(self.now)
+                && self.broken.is_none()
+            {
+                self.run_until(told);
+            }
+            merkle::truth(&self.processes[node], self.now)?;
         }
         Ok(())
     }

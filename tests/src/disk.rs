@@ -34,6 +34,8 @@ pub struct Disk {
     slow: bool,
     full: bool,
     slow_commits: u64,
+    /// When the node hears of the last commit that is over.
+    told: u64,
     deleted: BTreeSet<Bytes>,
     /// Hints that were deleted since this was asked last, with what they held.
     hints_gone: Vec<(Bytes, Bytes)>,
@@ -56,6 +58,7 @@ impl Disk {
             slow: false,
             full: false,
             slow_commits: 0,
+            told: 0,
             deleted: BTreeSet::new(),
             hints_gone: Vec::new(),
             objects_gone: Vec::new(),
@@ -73,6 +76,27 @@ impl Disk {
     /// it sees nothing.
     pub fn scan(&mut self, command: Command) -> Vec<Completion> {
         self.worker.execute(vec![command])
+    }
+
+    /// How long a page is under way that is not answered at once.
+    pub fn time_of_page(&mut self) -> u64 {
+        let time = self.options.sync_min + self.rng.exponential(self.options.sync_mean);
+        if self.slow { time * SLOWDOWN } else { time }
+    }
+
+    /// When a node hears of a commit that is over now: never before it hears of an earlier one.
+    pub fn told_at(&mut self, now: u64) -> u64 {
+        if self.options.told_mean != 0 {
+            let after = self.rng.exponential(self.options.told_mean);
+            self.told = self.told.max(now + after);
+        }
+        self.told.max(now)
+    }
+
+    /// When the node hears of all that is done, if it has not heard of some.
+    #[must_use]
+    pub fn is_ahead(&self, now: u64) -> Option<u64> {
+        (now < self.told).then_some(self.told)
     }
 
     /// Queues a command; says when the commit that this begins is over, if it begins one.

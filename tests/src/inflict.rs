@@ -181,12 +181,14 @@ impl World {
             Harm::LyingDisk(node) => {
                 self.distrust(node);
                 self.weaken(node, Session::weakened);
+                self.touched.insert(node);
                 self.processes[node].disk.lie_about_next_put();
             }
             Harm::DamagedJournal(node, lasts) => {
                 if self.directories_may_go() {
                     self.distrust(node);
                     self.displaced.insert(node);
+                    self.touched.insert(node);
                     self.processes[node].disk.damage_journal();
                     self.crash(node, Some(lasts));
                 }
@@ -194,6 +196,7 @@ impl World {
             Harm::Clone(node, other, lasts) => {
                 if self.directories_may_go() {
                     let image = self.processes[other].disk.snapshot();
+                    self.touched.insert(other);
                     self.replace_directory(node, Some(lasts), image);
                 }
             }
@@ -299,6 +302,9 @@ impl World {
     pub fn replace_directory(&mut self, node: usize, lasts: Option<u64>, image: Image) {
         self.distrust(node);
         self.displaced.insert(node);
+        if image.meta(META_IDENTITY_KEY).is_some() {
+            self.touched.insert(node);
+        }
         self.crash(node, lasts);
         self.processes[node].disk.restore(image);
     }

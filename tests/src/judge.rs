@@ -25,7 +25,7 @@ use crate::{
     options::Extras,
     oracle::{
         Broken, Listing, Ruling, bounds, causality, conditional, contexts, durability, idempotence,
-        merkle, outcome, phantom, session::Read,
+        identity, merkle, outcome, phantom, session::Read,
     },
     process::{CLUSTER, CONTEXT_SECRET},
     workload::{Attempt, Call, versions},
@@ -96,6 +96,13 @@ impl World {
                 self.judge_reaped(node, event);
                 false
             }
+            NodeEvent::Fenced { .. } => {
+                if !self.touched.contains(&node) {
+                    let name = &self.processes[node].name;
+                    self.rule(Err(identity::refused(name, self.now)));
+                }
+                false
+            }
             // What it was put back to is out of the way.
             NodeEvent::SetAside { .. } | NodeEvent::Rebuilt => {
                 self.displaced.remove(&node);
@@ -106,7 +113,6 @@ impl World {
             | NodeEvent::DroppedRemoved { .. }
             | NodeEvent::RingForced { .. }
             | NodeEvent::Scrubbed { .. }
-            | NodeEvent::Fenced { .. }
             | NodeEvent::Rebuilding { .. }
             | NodeEvent::ReadRepair { .. }
             | NodeEvent::ManySiblings { .. }

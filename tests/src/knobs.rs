@@ -11,7 +11,7 @@ use crate::options::Options;
 type Knob = (&'static str, fn(&mut Options));
 
 /// All of them, in the order in which they are tried.
-const KNOBS: [Knob; 44] = [
+const KNOBS: [Knob; 46] = [
     ("crash", |o| o.muted.push("crash")),
     ("power_cut", |o| o.muted.push("power_cut")),
     ("pause", |o| o.muted.push("pause")),
@@ -35,6 +35,8 @@ const KNOBS: [Knob; 44] = [
     ("bereaved", |o| o.muted.push("bereaved")),
     ("broken_off", |o| o.classes.broken_off = false),
     ("late_reads", |o| o.disk.reads_at_once = true),
+    ("late_pages", |o| o.disk.scans_at_once = true),
+    ("late_commits", |o| o.disk.told_mean = 0),
     ("loss", |o| o.net.loss = 0),
     ("duplicate", |o| o.net.duplicate = 0),
     ("tail", |o| o.net.tail = 0),

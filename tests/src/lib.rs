@@ -14,6 +14,7 @@
 pub mod agenda;
 mod aimed;
 pub mod answers;
+mod bereaved;
 mod care;
 pub mod clock;
 pub mod course;
@@ -38,6 +39,7 @@ pub mod search;
 pub mod shrink;
 pub mod soak;
 pub mod steer;
+mod storage;
 pub mod story;
 pub mod strength;
 pub mod trace;

@@ -177,8 +177,9 @@ pub struct DiskOptions {
     pub tail_max: u64,
     /// Commands that share a commit at most.
     pub group_max: usize,
-    /// Whether a scan is answered at once with what is durable, as by a real node; or when all is
-    /// done that was asked before it.
+    /// Mean time between a commit and the node's hearing of it; 0 if it is told at once.
+    pub told_mean: u64,
+    /// Whether a scan is answered at once, as by a real node; or read at once and answered later.
     pub scans_at_once: bool,
     /// Whether a read is answered at once, as by a real node; or when all is done that was asked
     /// before it, which nodes have to live with as well.
@@ -611,6 +612,7 @@ impl Options {
                 tail: *rng.pick(&[0, 1_000, 20_000]),
                 tail_max: 60 * MS,
                 group_max: *rng.pick(&[1, 4, 64, 64, 256]),
+                told_mean: 0,
                 scans_at_once: false,
                 reads_at_once: true,
             },

@@ -18,7 +18,7 @@ use quorate_node::{
     api::Output,
     message::{Message, Principal, Role},
     node::Node,
-    store::{Command, memory::Image},
+    store::{Completion, memory::Image},
     wire,
 };
 use quorate_ring::{Decree, Member, NodeId, Ring};
@@ -65,6 +65,8 @@ pub enum Event {
     Timer(usize, u32),
     /// A disk finishes a commit, in the life that began it.
     Disk(usize, u32),
+    /// A node hears what its disk has done, in the life that asked for it.
+    Told(usize, u32, Vec<Completion>),
     /// A client begins an operation.
     Operation,
     /// A client that has not heard of an attempt sends another elsewhere.
@@ -156,6 +158,8 @@ pub struct World {
     pub dead_clocks: BTreeMap<u32, quorate_node::causality::Clock>,
     /// Nodes with a directory that was put back, copied or cut short and is not dealt with yet.
     pub displaced: BTreeSet<usize>,
+    /// Whose directory was put back, copied or cut short, ever.
+    pub touched: BTreeSet<usize>,
     /// What the reaped states of each key had seen: all owners had it.
     pub reaped_clocks: BTreeMap<u32, quorate_node::causality::Clock>,
     /// Reaps for which messages on their way have been looked through.
@@ -240,6 +244,7 @@ impl World {
             reaped_ops: BTreeSet::new(),
             dead_clocks: BTreeMap::new(),
             displaced: BTreeSet::new(),
+            touched: BTreeSet::new(),
             reaped_clocks: BTreeMap::new(),
             judged_reaps: BTreeSet::new(),
             faulty: true,
@@ -298,7 +303,8 @@ impl World {
                     self.feed(node, Input::Timeout);
                 }
             }
-            Event::Disk(node, life) => self.disk(node, life),
+            Event::Disk(node, life) => self.commit(node, life),
+            Event::Told(node, life, completions) => self.tell(node, life, completions),
             Event::Operation => self.operation(),
             Event::Again(serial) => {
                 if let Some(attempt) = self.workload.again(serial, &mut self.history) {
@@ -469,26 +475,6 @@ impl World {
         }
     }
 
-    fn disk(&mut self, node: usize, life: u32) {
-        let process = &mut self.processes[node];
-        if process.life != life || process.machine.is_none() {
-            return;
-        }
-        if let Some(Doom::InStep(lasts)) = process.doom {
-            self.crash(node, Some(lasts));
-            return;
-        }
-        let (completions, next) = process.disk.finish(self.now);
-        if let Some(at) = next {
-            self.agenda.plan(at, Event::Disk(node, life));
-        }
-        self.judge_hints(node);
-        for completion in completions {
-            self.feed(node, Input::Completion(completion));
-        }
-        self.judge_handed(node);
-    }
-
     /// Hands an input to a node, or keeps it while the node stands still.
     pub(crate) fn feed(&mut self, node: usize, input: Input) {
         let process = &mut self.processes[node];
@@ -567,28 +553,7 @@ impl World {
             match output {
                 Output::Send { to, message, .. } => self.say(node, &machine, to, message),
                 Output::Reply { id, response } => self.reply(node, &machine, id.0, response),
-                Output::Store(Command::Read { ticket, table, key })
-                    if self.options.disk.reads_at_once =>
-                {
-                    let process = &self.processes[node];
-                    let moment = process.clock.moment(self.now);
-                    machine.handle_completion(moment, process.disk.read(ticket, table, &key));
-                }
-                Output::Store(command @ Command::Scan { .. })
-                    if self.options.disk.scans_at_once =>
-                {
-                    let process = &mut self.processes[node];
-                    let moment = process.clock.moment(self.now);
-                    for completion in process.disk.scan(command) {
-                        machine.handle_completion(moment, completion);
-                    }
-                }
-                Output::Store(command) => {
-                    let life = self.processes[node].life;
-                    if let Some(at) = self.processes[node].disk.submit(self.now, command) {
-                        self.agenda.plan(at, Event::Disk(node, life));
-                    }
-                }
+                Output::Store(command) => self.store(node, &mut machine, command),
                 Output::Meet(member) => {
                     let links = &mut self.processes[node].links;
                     links.insert(member.id, member.address);

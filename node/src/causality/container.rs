@@ -538,17 +538,17 @@ impl Container {
         self.recent.retain(|known| oldest_kept <= age(known));
     }
 
-    /// Lets go of everything a writer has seen; the writer's own operation is left alone.
+    /// Lets go of everything a writer has seen; the writer's own operation is left alone. An
+    /// operation of which the writer has not seen another value, under a reused id, is not over.
     pub(super) fn discard(&mut self, context: &Context, now_ms: u64) {
         self.recent
             .retain(|known| known.at_ms.abs_diff(now_ms) <= RECENT_WINDOW_MS);
-        let mut at = 0;
-        while let Some((dot, sibling)) = self.siblings.get(at) {
-            if context.clock.covers(*dot) || context.seen.contains(&sibling.op) {
-                let (_, sibling) = self.siblings.remove(at);
-                self.remember(superseded(&sibling, now_ms));
-            } else {
-                at += 1;
+        let seen = |(dot, sibling): &mut (Dot, Sibling)| {
+            context.clock.covers(*dot) || context.seen.contains(&sibling.op)
+        };
+        for (_, gone) in self.siblings.extract_if(.., seen).collect::<Vec<_>>() {
+            if !self.siblings.iter().any(|(_, live)| live.op == gone.op) {
+                self.remember(superseded(&gone, now_ms));
             }
         }
         for op in &context.seen {

@@ -1,25 +1,29 @@
-//! The youngest classes: moments that take several things at once, and reads that take time.
+//! The youngest classes: moments that take several things at once, and disks of which a node hears late.
 //!
 //! Everything here is drawn from a stream of its own, after all else; what older seeds drew stays
 //! as it was.
 
 use std::time::Duration;
 
-use super::{Classes, Extras, MS, Options};
+use super::{Classes, Extras, MS, Options, US};
 use crate::rng::Rng;
 
 impl Options {
     /// In some runs a directory is lost while writes wait for another replica, or a process dies
-    /// just when it sets aside what it holds; in others disks take their time to read as well.
+    /// just when it sets aside what it holds; in others disks take their time to read as well, or
+    /// nodes hear late of what is done.
     pub(super) fn with_moments(mut self) -> Self {
         let mut rng = Rng::new(self.seed, 0x0918);
         self.disk.reads_at_once = !rng.chance(120_000);
         let classes = &self.classes;
         let aimed = classes.turning || classes.straggler || classes.late_word;
-        if !classes.harm_records() && !aimed && rng.chance(60_000) {
+        if !classes.harm_records() && !aimed && rng.chance(120_000) {
             self = self.bereaved(&mut rng);
         }
         self.classes.broken_off = self.extras != Extras::NONE && rng.chance(400_000);
+        if rng.chance(300_000) {
+            self.disk.told_mean = *rng.pick(&[50 * US, 500 * US, 5 * MS]);
+        }
         self
     }
 
@@ -38,6 +42,7 @@ impl Options {
         self.nemesis.interval = rng.between(1_500, 4_000) * MS;
         self.workload.w_min = 2;
         self.workload.own_quorum = 700_000;
+        self.workload.strict = 0;
         self.workload.gets = 200_000;
         self.workload.timeout = Duration::from_secs(3);
         self

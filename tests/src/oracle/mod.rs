@@ -19,6 +19,7 @@ pub mod expiry;
 pub mod handover;
 pub mod hints;
 pub mod idempotence;
+pub mod identity;
 pub mod latest;
 pub mod merkle;
 pub mod outcome;

@@ -1,8 +1,12 @@
 //! One small story per rule of the container.
 
 use super::sample::{NOW_MS, coordinated, minter, op, put, uuid, write};
-use crate::causality::{
-    Actor, Container, Coordinated, Dot, Minter, ReceiveError, Rule, coordinate, receive,
+use crate::{
+    causality::{
+        Actor, Container, Context, Coordinated, Dot, Minter, ReceiveError, Rule, coordinate,
+        receive,
+    },
+    store::format::{self, Record},
 };
 
 fn values(container: &Container) -> Vec<&str> {
@@ -138,6 +142,27 @@ fn different_values_under_one_id_both_stay() {
     let one = put(None, &mut minter(1), 1, &[], Some("one"));
     let other = put(None, &mut minter(2), 1, &[], Some("other"));
     assert_eq!(values(&synced(&one, &other)), ["one", "other"]);
+}
+
+#[test]
+fn replacing_one_of_two_values_under_one_id_leaves_the_other() {
+    let (mut a, mut b) = (minter(1), minter(2));
+    let one = put(None, &mut a, 1, &[], Some("one"));
+    let other = put(None, &mut b, 1, &[], Some("other"));
+    let later = put(Some(&other), &mut b, 2, &[&other], Some("later"));
+    // Of what it replaced, the last version does not tell the id.
+    let last = put(Some(&later), &mut b, 3, &[&later], Some("last"));
+    let mut write = write(4, Some("new"));
+    write.context = Context::new(last.clock().clone(), vec![op(3)]);
+    let both = synced(&one, &other);
+    let held = coordinated(Some(&both), &mut a, write);
+    assert_eq!(values(&held), ["one", "new"]);
+    let record = Record {
+        container: held,
+        suspect: false,
+    };
+    let stored = format::encode(1, b"key", &record);
+    assert_eq!(format::decode(1, b"key", &stored), Ok(record));
 }
 
 #[test]

@@ -2,8 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::model::{REPLICAS, World, faulty_history, retrying_history};
-use crate::causality::Container;
+use super::model::{REPLICAS, World, faulty_history, mistaken_history, retrying_history};
+use crate::{
+    causality::Container,
+    store::format::{self, Record},
+};
 
 fn synced(a: &Container, b: &Container) -> Container {
     let mut merged = a.clone();
@@ -83,6 +86,31 @@ proptest! {
         for replica in 0..REPLICAS {
             let model: Vec<_> = world.live(replica).into_iter().collect();
             prop_assert_eq!(world.held(replica), model);
+            prop_assert_eq!(&world.held[replica], &world.held[0]);
+        }
+    }
+
+    #[test]
+    fn what_is_held_can_be_stored_whatever_ids_were_reused(history in mistaken_history()) {
+        let mut world = World::after(&[]);
+        for step in history {
+            world.step(step);
+            let held: Vec<Container> = world.held.iter().flatten().cloned().collect();
+            let pairs = held.iter().flat_map(|a| held.iter().map(move |b| synced(a, b)));
+            for container in pairs {
+                let record = Record { container, suspect: false };
+                let stored = format::encode(1, b"key", &record);
+                prop_assert_eq!(format::decode(1, b"key", &stored), Ok(record));
+            }
+        }
+    }
+
+    #[test]
+    fn replicas_come_to_the_same_whatever_ids_were_reused(history in mistaken_history()) {
+        let mut world = World::after(&history);
+        world.exchange();
+        world.exchange();
+        for replica in 0..REPLICAS {
             prop_assert_eq!(&world.held[replica], &world.held[0]);
         }
     }

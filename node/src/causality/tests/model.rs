@@ -26,6 +26,7 @@ pub(super) enum Step {
     Lose { replica: usize },
     Restart { replica: usize },
     Retry { replica: usize, back: usize },
+    Reuse { replica: usize, back: usize },
 }
 
 fn ordinary() -> impl Strategy<Value = Step> {
@@ -54,6 +55,17 @@ pub(super) fn retrying_history() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => ordinary(),
         1 => retry.prop_map(|(replica, back)| Step::Retry { replica, back }),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// Histories in which clients also use an id for another value.
+pub(super) fn mistaken_history() -> impl Strategy<Value = Vec<Step>> {
+    let reuse = (0..REPLICAS, 0..4_usize);
+    let step = prop_oneof![
+        8 => ordinary(),
+        1 => (0..REPLICAS).prop_map(|replica| Step::Restart { replica }),
+        2 => reuse.prop_map(|(replica, back)| Step::Reuse { replica, back }),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -116,6 +128,11 @@ impl World {
                     self.apply(replica, op, context, &past);
                 }
             }
+            Step::Reuse { replica, back } => {
+                if let Some((op, ..)) = self.writes.iter().nth_back(back) {
+                    self.reuse(replica, *op);
+                }
+            }
         }
     }
 
@@ -138,6 +155,16 @@ impl World {
             }
             Coordinated::AlreadyApplied => {}
             Coordinated::OpIdReused | Coordinated::LeaseExhausted => unreachable!("not here"),
+        }
+    }
+
+    /// Of this the model knows nothing.
+    fn reuse(&mut self, replica: usize, op: OpId) {
+        let write = sample::write(op.id, Some("another value"));
+        let local = self.held[replica].as_ref();
+        let outcome = coordinate(local, &mut self.minters[replica], write);
+        if let Coordinated::Minted { container, .. } = outcome {
+            self.held[replica] = Some(container);
         }
     }
 
