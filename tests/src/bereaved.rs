@@ -22,7 +22,7 @@ const MOURNS: u64 = 1_500 * MS;
 impl World {
     /// A node loses its directory.
     pub(crate) fn bereave(&mut self, node: usize) {
-        if self.losses.chance(250_000) {
+        if self.options.classes.unheard && self.losses.chance(250_000) {
             self.bereave_unheard(node);
         } else {
             self.bereave_of_copy(node);

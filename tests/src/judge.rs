@@ -70,14 +70,7 @@ impl World {
                 self.refusals += 1;
                 false
             }
-            NodeEvent::TreeCorrected { leaves } => {
-                let harmed = self.rotted.iter().any(|(harmed, _)| *harmed == node);
-                if !harmed && !self.options.extras.lying_disk {
-                    let ruling = merkle::astray(&self.processes[node].name, *leaves, self.now);
-                    self.rule(ruling);
-                }
-                false
-            }
+            NodeEvent::TreeCorrected { leaves } => self.judge_corrected(node, *leaves),
             NodeEvent::CorruptRecord { key, .. } => {
                 self.reported.insert((node, key.clone()));
                 false
@@ -96,13 +89,7 @@ impl World {
                 self.judge_reaped(node, event);
                 false
             }
-            NodeEvent::Fenced { .. } => {
-                if !self.touched.contains(&node) {
-                    let name = &self.processes[node].name;
-                    self.rule(Err(identity::refused(name, self.now)));
-                }
-                false
-            }
+            NodeEvent::Fenced { .. } => self.judge_fenced(node),
             // What it was put back to is out of the way.
             NodeEvent::SetAside { .. } | NodeEvent::Rebuilt => {
                 self.displaced.remove(&node);
@@ -122,6 +109,25 @@ impl World {
             | NodeEvent::MemberForgotten { .. }
             | NodeEvent::Ready => false,
         }
+    }
+
+    /// A node's tree was not what is stored.
+    fn judge_corrected(&mut self, node: usize, leaves: u64) -> bool {
+        let harmed = self.rotted.iter().any(|(harmed, _)| *harmed == node);
+        if !harmed && !self.options.extras.lying_disk {
+            let ruling = merkle::astray(&self.processes[node].name, leaves, self.now);
+            self.rule(ruling);
+        }
+        false
+    }
+
+    /// A node's directory is taken for an old one.
+    fn judge_fenced(&mut self, node: usize) -> bool {
+        if !self.touched.contains(&node) {
+            let name = &self.processes[node].name;
+            self.rule(Err(identity::refused(name, self.now)));
+        }
+        false
     }
 
     /// A node says what it must never have to say.

@@ -5,13 +5,13 @@
 
 use std::fmt;
 
-use crate::options::Options;
+use crate::options::{Options, Scans};
 
 /// One thing that a run can do without.
 type Knob = (&'static str, fn(&mut Options));
 
 /// All of them, in the order in which they are tried.
-const KNOBS: [Knob; 46] = [
+const KNOBS: [Knob; 47] = [
     ("crash", |o| o.muted.push("crash")),
     ("power_cut", |o| o.muted.push("power_cut")),
     ("pause", |o| o.muted.push("pause")),
@@ -33,9 +33,10 @@ const KNOBS: [Knob; 46] = [
     ("straggler", |o| o.muted.push("straggler")),
     ("late_word", |o| o.classes.late_word = false),
     ("bereaved", |o| o.muted.push("bereaved")),
+    ("unheard", |o| o.classes.unheard = false),
     ("broken_off", |o| o.classes.broken_off = false),
     ("late_reads", |o| o.disk.reads_at_once = true),
-    ("late_pages", |o| o.disk.scans_at_once = true),
+    ("late_pages", |o| o.disk.scans = Scans::AtOnce),
     ("late_commits", |o| o.disk.told_mean = 0),
     ("loss", |o| o.net.loss = 0),
     ("duplicate", |o| o.net.duplicate = 0),

@@ -62,6 +62,8 @@ pub struct Classes {
     pub late_word: bool,
     /// A directory is lost just when writes that it has taken in wait for another replica.
     pub bereaved: bool,
+    /// A directory is replaced, and opened twice, while somebody is away.
+    pub unheard: bool,
     /// A process dies just when it is agreed that its directory is lost.
     pub broken_off: bool,
 }
@@ -179,11 +181,23 @@ pub struct DiskOptions {
     pub group_max: usize,
     /// Mean time between a commit and the node's hearing of it; 0 if it is told at once.
     pub told_mean: u64,
-    /// Whether a scan is answered at once, as by a real node; or read at once and answered later.
-    pub scans_at_once: bool,
+    /// When a scan is answered.
+    pub scans: Scans,
     /// Whether a read is answered at once, as by a real node; or when all is done that was asked
     /// before it, which nodes have to live with as well.
     pub reads_at_once: bool,
+}
+
+/// When a scan is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scans {
+    /// At once with what is durable, as by a real node.
+    AtOnce,
+    /// When all is done that was asked before it.
+    InTurn,
+    /// Later, with what was durable when it was asked for: writes complete in between, as they do
+    /// between the pages of a long scan.
+    Later,
 }
 
 /// What clients do.
@@ -274,6 +288,8 @@ pub enum Generation {
     Fourth,
     /// Faults aimed at the steps of ring changes and at directories put back.
     Fifth,
+    /// Directories that are lost while writes wait.
+    Sixth,
     /// All there are.
     Newest,
 }
@@ -348,7 +364,8 @@ impl Options {
             Generation::Third => Self::third_generation(seed).with_plain_reads(),
             Generation::Fourth => Self::fourth_generation(seed),
             Generation::Fifth => Self::fourth_generation(seed).with_aimed_faults(),
-            Generation::Newest => Self::of(seed, Generation::Fifth).with_moments(),
+            Generation::Sixth => Self::of(seed, Generation::Fifth).with_moments(false),
+            Generation::Newest => Self::of(seed, Generation::Fifth).with_moments(true),
         }
     }
 
@@ -404,7 +421,9 @@ impl Options {
     /// in the way.
     fn with_aimed_faults(mut self) -> Self {
         let mut rng = Rng::new(self.seed, 0x0917);
-        self.disk.scans_at_once = rng.chance(500_000);
+        if rng.chance(500_000) {
+            self.disk.scans = Scans::AtOnce;
+        }
         if self.classes.harm_records() || !rng.chance(350_000) {
             return self;
         }
@@ -613,7 +632,7 @@ impl Options {
                 tail_max: 60 * MS,
                 group_max: *rng.pick(&[1, 4, 64, 64, 256]),
                 told_mean: 0,
-                scans_at_once: false,
+                scans: Scans::InTurn,
                 reads_at_once: true,
             },
             workload: workload(&mut rng, w_min),

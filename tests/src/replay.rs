@@ -102,6 +102,7 @@ impl Plan {
                 Some(("classes", "third")) => plan.generation = Generation::Third,
                 Some(("classes", "fourth")) => plan.generation = Generation::Fourth,
                 Some(("classes", "fifth")) => plan.generation = Generation::Fifth,
+                Some(("classes", "sixth")) => plan.generation = Generation::Sixth,
                 Some(("without", value)) => {
                     let set = Without::parse(value);
                     plan.without = set.ok_or_else(|| ReplayError::NotALine(value.to_owned()))?;
@@ -145,6 +146,7 @@ impl fmt::Display for Plan {
             Generation::Third => write!(f, " classes=third")?,
             Generation::Fourth => write!(f, " classes=fourth")?,
             Generation::Fifth => write!(f, " classes=fifth")?,
+            Generation::Sixth => write!(f, " classes=sixth")?,
             Generation::Newest => {}
         }
         if !self.without.is_empty() {

@@ -1,9 +1,8 @@
 //! What passes between the nodes and their disks, and when.
 //!
 //! A real node is told later than its disk is done, and what it reads meanwhile shows writes of
-//! which it has not heard. It scans while nothing else happens to it; in some runs here a page is
-//! read when it is asked for and arrives later, as it would from a thread of its own, and as the
-//! pages of a longer scan do: writes complete in between.
+//! which it has not heard. It scans while nothing else happens to it; in some runs here its pages
+//! come later, or wait for what was asked before.
 
 use quorate_node::{
     node::Node,
@@ -11,6 +10,7 @@ use quorate_node::{
 };
 
 use crate::{
+    options::Scans,
     process::{Doom, Input},
     world::{Event, World},
 };
@@ -24,19 +24,18 @@ impl World {
                 let moment = process.clock.moment(self.now);
                 machine.handle_completion(moment, process.disk.read(ticket, table, &key));
             }
-            Command::Scan { .. } => {
-                let page = process.disk.scan(command);
-                if self.options.disk.scans_at_once {
-                    let moment = process.clock.moment(self.now);
-                    for completion in page {
-                        machine.handle_completion(moment, completion);
-                    }
-                } else {
-                    let at = self.now + process.disk.time_of_page();
-                    self.agenda.plan(at, Event::Told(node, process.life, page));
+            Command::Scan { .. } if self.options.disk.scans == Scans::AtOnce => {
+                let moment = process.clock.moment(self.now);
+                for completion in process.disk.scan(command) {
+                    machine.handle_completion(moment, completion);
                 }
             }
-            Command::Read { .. } | Command::Write { .. } => {
+            Command::Scan { .. } if self.options.disk.scans == Scans::Later => {
+                let page = process.disk.scan(command);
+                let at = self.now + process.disk.time_of_page();
+                self.agenda.plan(at, Event::Told(node, process.life, page));
+            }
+            Command::Read { .. } | Command::Scan { .. } | Command::Write { .. } => {
                 if let Some(at) = process.disk.submit(self.now, command) {
                     self.agenda.plan(at, Event::Disk(node, process.life));
                 }
