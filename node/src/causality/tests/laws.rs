@@ -96,8 +96,10 @@ proptest! {
         for step in history {
             world.step(step);
             let held: Vec<Container> = world.held.iter().flatten().cloned().collect();
-            let pairs = held.iter().flat_map(|a| held.iter().map(move |b| synced(a, b)));
-            for container in pairs {
+            let pairs = held.iter().flat_map(|a| held.iter().map(move |b| (a, b)));
+            for (a, b) in pairs {
+                let container = synced(a, b);
+                prop_assert_eq!(&container, &synced(b, a));
                 let record = Record { container, suspect: false };
                 let stored = format::encode(1, b"key", &record);
                 prop_assert_eq!(format::decode(1, b"key", &stored), Ok(record));
