@@ -17,8 +17,9 @@ use crate::identity::{Identity, Lives};
 
 /// Where it is kept in [`Table::Meta`](crate::store::Table::Meta).
 pub const META_REGISTER_KEY: &[u8] = b"register";
-/// Directories that are remembered of one member.
-const DIRECTORIES_MAX: usize = 16;
+/// Directories that are remembered of one member. Of one that has had more, who was away may take a
+/// new one for an old one that is forgotten.
+pub const DIRECTORIES_MAX: usize = 16;
 const MAGIC: &[u8; 4] = b"QREG";
 const FORMAT: u16 = 1;
 

@@ -104,8 +104,6 @@ impl World {
                     return Ok(());
                 }
             }
-            // What a scan has found is told once it has been read again, and disks take their time.
-            self.run_until(self.now + SECOND / 4);
             for &(_, key) in damaged.iter().filter(|(struck, _)| *struck == node) {
                 let name = &self.workload.keys()[place(key)];
                 // Damage may be gone with the record it was in, if that was reaped or compacted.

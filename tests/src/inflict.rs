@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use quorate_node::{
     identity::META_IDENTITY_KEY,
-    register::{META_REGISTER_KEY, knows_better},
+    register::{DIRECTORIES_MAX, META_REGISTER_KEY, knows_better},
     store::{Table, memory::Image},
 };
 use quorate_ring::{NodeUuid, Phase, Voter};
@@ -302,7 +302,9 @@ impl World {
     pub fn replace_directory(&mut self, node: usize, lasts: Option<u64>, image: Image) {
         self.distrust(node);
         self.displaced.insert(node);
-        if image.meta(META_IDENTITY_KEY).is_some() {
+        self.directories[node] += 1;
+        let is_forgotten = DIRECTORIES_MAX < self.directories[node];
+        if is_forgotten || image.meta(META_IDENTITY_KEY).is_some() {
             self.touched.insert(node);
         }
         self.crash(node, lasts);

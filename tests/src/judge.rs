@@ -3,6 +3,7 @@
 //! An answer is judged at the moment a node gives it, whether or not it ever reaches its client:
 //! what a node has said, it has to stand by.
 
+mod moved;
 mod reap;
 
 use std::{rc::Rc, sync::Arc};
@@ -177,6 +178,7 @@ impl World {
         match self.rings.adopted(decree, self.now) {
             Ok(true) => {
                 self.judge_named(&before, decree);
+                self.judge_moved(&before, decree);
                 self.words.decided(decree.epoch.get());
                 self.layout.follow(&decree.ring, self.options.replicas);
                 let ruling = self.definers.history.adopted(decree, self.now);
@@ -238,7 +240,6 @@ impl World {
             }
             (Call::Write(index), Response::Written(reply)) => {
                 let listing = self.listing(self.history.op(*index).key, response)?;
-                conditional::acknowledged(&self.history, &self.session, *index, &listing)?;
                 self.judge_ack(node, *index, reply)?;
                 Ok(self.seen(&listing, Some(&reply.context)))
             }
@@ -274,6 +275,7 @@ impl World {
         causality::listed(&self.history, &listing)?;
         outcome::listed(&self.history, &listing)?;
         idempotence::listed(&self.history, &listing)?;
+        conditional::listed(&self.history, &self.session, &listing)?;
         Ok(listing)
     }
 

@@ -61,7 +61,7 @@ pub struct Words {
     /// Who minted what, if one alone did.
     minters: BTreeMap<OpIndex, Option<usize>>,
     /// When a node last lost its directory, or the name that was in it.
-    lost_at: BTreeMap<usize, u64>,
+    pub(crate) lost_at: BTreeMap<usize, u64>,
 }
 
 impl Words {

@@ -15,13 +15,16 @@ use crate::history::{History, OpIndex, place};
 
 const PROMISE: &str = "conditional writes (P6)";
 
-/// A write was acknowledged, and its answer lists these versions.
-pub fn acknowledged(
-    history: &History,
-    session: &Session,
-    index: OpIndex,
-    listing: &Listing,
-) -> Ruling {
+/// An answer lists these versions: of a write, or of a read. What is listed beside a write, and was
+/// established when that began, was there when its condition was looked at.
+pub fn listed(history: &History, session: &Session, listing: &Listing) -> Ruling {
+    for &index in &listing.ops {
+        beside(history, session, index, listing)?;
+    }
+    Ok(())
+}
+
+fn beside(history: &History, session: &Session, index: OpIndex, listing: &Listing) -> Ruling {
     let op = history.op(index);
     // Those who stand in for replicas need not know what these knew.
     if op.condition == Condition::None || op.sloppy || op.attempts != 1 || op.dots.len() != 1 {
@@ -35,10 +38,10 @@ pub fn acknowledged(
     for known in &op.front {
         let other = history.op(known.op);
         let once = other.dots.len() < 2 && !other.delete;
-        let listed = known.op != index && listing.ops.contains(&known.op);
-        if once && listed && session.reaches(op.key, asked, known) {
+        let lives = known.op != index && listing.ops.contains(&known.op);
+        if once && lives && session.reaches(op.key, asked, known) {
             let detail = format!(
-                "{index:?} of key {} had the condition {:?} and was acknowledged beside {:?}, \
+                "{index:?} of key {} had the condition {:?} and was minted beside {:?}, \
                  established at {}",
                 op.key, op.condition, known.op, known.at
             );

@@ -9,6 +9,6 @@ const PROMISE: &str = "identity (P1)";
 /// A node was refused whose directory was never put back, copied or cut short.
 #[must_use]
 pub fn refused(node: &str, at: u64) -> Broken {
-    let detail = format!("{node} is fenced, and nobody has touched its data directory");
+    let detail = format!("{node} is fenced, and goes on from its last life");
     Broken::new(PROMISE, at, detail)
 }

@@ -22,6 +22,7 @@ pub mod idempotence;
 pub mod identity;
 pub mod latest;
 pub mod merkle;
+pub mod moved;
 pub mod outcome;
 pub mod outside;
 pub mod phantom;

@@ -19,6 +19,7 @@ pub struct Rings {
     hashes: BTreeMap<u64, u128>,
     newest: Arc<Decree>,
     changes: u64,
+    moving_since: u64,
     lost: BTreeMap<NodeId, Lost>,
 }
 
@@ -43,6 +44,7 @@ impl Rings {
             hashes: BTreeMap::from([(founding.epoch.get(), founding.hash())]),
             newest: Arc::new(founding),
             changes: 0,
+            moving_since: 0,
             lost: BTreeMap::new(),
         }
     }
@@ -63,6 +65,12 @@ impl Rings {
     #[must_use]
     pub const fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// When the first node heard that data moves, the last time that it began to.
+    #[must_use]
+    pub const fn moving_since(&self) -> u64 {
+        self.moving_since
     }
 
     /// Since when it is agreed that a member's directory is lost, if it is.
@@ -99,6 +107,9 @@ impl Rings {
         }
         covered(decree, at)?;
         self.changes += u64::from(decree.phase == Phase::Stable);
+        if decree.phase == Phase::Moving && self.newest.phase != Phase::Moving {
+            self.moving_since = at;
+        }
         for voter in &decree.voters {
             let before = self.newest.suspends(voter.node);
             let now = decree.suspends(voter.node);

@@ -66,7 +66,8 @@ pub enum StrengthError {
 ///
 /// # Errors
 ///
-/// If a bug cannot be planted or built, or the sources are broken without one.
+/// If a bug cannot be planted or built, or the sources are broken without one. Those that can be
+/// built are judged all the same.
 pub fn strength(
     options: &Strength,
     mut say: impl FnMut(&Verdict),
@@ -87,16 +88,23 @@ pub fn strength(
         }
     }
     let mut verdicts = Vec::with_capacity(mutants.len());
+    let mut unbuilt = None;
     for mutant in mutants {
         scratch.plant(&mutant)?;
         let built = scratch.build(&mutant.name);
         let ran = built.and_then(|()| scratch.run(options.seeds, options.jobs, TIME_MAX));
         scratch.restore(&mutant)?;
-        let verdict = Verdict { mutant, ran: ran? };
-        say(&verdict);
-        verdicts.push(verdict);
+        match ran {
+            // A round takes an hour: the others are worth it.
+            Err(error @ StrengthError::Build { .. }) => unbuilt = unbuilt.or(Some(error)),
+            ran => {
+                let verdict = Verdict { mutant, ran: ran? };
+                say(&verdict);
+                verdicts.push(verdict);
+            }
+        }
     }
-    Ok(verdicts)
+    unbuilt.map_or(Ok(verdicts), Err)
 }
 
 /// A bug may make a run endless; that is noticed, too.
