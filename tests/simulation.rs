@@ -111,7 +111,7 @@ const FAILED_LOST: [(u64, &str); 5] = [
 ];
 
 /// The same, since nodes hear late of what their disks have done.
-const FAILED_TOLD: [(u64, &str); 2] = [
+const FAILED_TOLD: [(u64, &str); 4] = [
     (
         71_241,
         "a tree was compared with what its node had not been told of",
@@ -119,6 +119,14 @@ const FAILED_TOLD: [(u64, &str); 2] = [
     (
         71_392,
         "a value under a reused id, replaced unseen, left a record that nobody could read",
+    ),
+    (
+        83_629,
+        "a directory was refused after more others than are remembered",
+    ),
+    (
+        84_334,
+        "verify was blamed for a tombstone that had come back from a disk that was slow to reap it",
     ),
 ];
 
