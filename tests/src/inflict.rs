@@ -302,8 +302,8 @@ impl World {
     pub fn replace_directory(&mut self, node: usize, lasts: Option<u64>, image: Image) {
         self.distrust(node);
         self.displaced.insert(node);
-        self.directories[node] += 1;
-        let is_forgotten = DIRECTORIES_MAX < self.directories[node];
+        self.processes[node].directories += 1;
+        let is_forgotten = DIRECTORIES_MAX < self.processes[node].directories;
         if is_forgotten || image.meta(META_IDENTITY_KEY).is_some() {
             self.touched.insert(node);
         }

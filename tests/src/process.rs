@@ -85,6 +85,8 @@ pub struct Process {
     pub clock: Clock,
     /// What it stores.
     pub disk: Disk,
+    /// Counts the data directories that it has had.
+    pub directories: usize,
     /// Counts its starts, so that timers and disk work of an earlier life are recognised.
     pub life: u32,
     /// The machine, while the process lives.
@@ -115,6 +117,7 @@ impl Process {
             name,
             clock,
             disk,
+            directories: 1,
             life: 0,
             machine: None,
             paused: false,

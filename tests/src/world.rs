@@ -161,8 +161,6 @@ pub struct World {
     /// Whose directory was put back, copied or cut short, ever, or replaced more often than others
     /// remember.
     pub touched: BTreeSet<usize>,
-    /// How many directories each has had.
-    pub directories: Vec<usize>,
     /// What the reaped states of each key had seen: all owners had it.
     pub reaped_clocks: BTreeMap<u32, quorate_node::causality::Clock>,
     /// Reaps for which messages on their way have been looked through.
@@ -248,7 +246,6 @@ impl World {
             dead_clocks: BTreeMap::new(),
             displaced: BTreeSet::new(),
             touched: BTreeSet::new(),
-            directories: vec![1; count],
             reaped_clocks: BTreeMap::new(),
             judged_reaps: BTreeSet::new(),
             faulty: true,
