@@ -111,7 +111,7 @@ const FAILED_LOST: [(u64, &str); 5] = [
 ];
 
 /// The same, since nodes hear late of what their disks have done.
-const FAILED_TOLD: [(u64, &str); 4] = [
+const FAILED_TOLD: [(u64, &str); 5] = [
     (
         71_241,
         "a tree was compared with what its node had not been told of",
@@ -127,6 +127,10 @@ const FAILED_TOLD: [(u64, &str); 4] = [
     (
         84_334,
         "verify was blamed for a tombstone that had come back from a disk that was slow to reap it",
+    ),
+    (
+        1_880_118_984,
+        "what has expired was to be gone sooner than small limits let it go",
     ),
 ];
 
