@@ -111,7 +111,7 @@ const FAILED_LOST: [(u64, &str); 5] = [
 ];
 
 /// The same, since nodes hear late of what their disks have done.
-const FAILED_TOLD: [(u64, &str); 5] = [
+const FAILED_TOLD: [(u64, &str); 6] = [
     (
         71_241,
         "a tree was compared with what its node had not been told of",
@@ -131,6 +131,10 @@ const FAILED_TOLD: [(u64, &str); 5] = [
     (
         1_880_118_984,
         "what has expired was to be gone sooner than small limits let it go",
+    ),
+    (
+        1_147_039_030,
+        "a repeated write was sent on as what was left when its record had been set aside",
     ),
 ];
 

@@ -295,15 +295,23 @@ impl WriteOp {
         self.wait()
     }
 
-    /// This node's state now, with the write in it. If it is gone, it was reaped with the write,
-    /// and nothing is sent any more.
+    /// This node's state now, if the write is in it. If it is gone, it was reaped with the write or
+    /// set aside, and nothing is sent any more.
     fn refreshed(&mut self, core: &mut Core, held: &Held) -> Flow {
         let generation = core.generation(self.plan.address.token);
-        if let (Phase::Replicating { dot, sent, .. }, Held::Present(latest)) =
+        if let (Phase::Replicating { dot, stored, sent }, Held::Present(latest)) =
             (&mut self.phase, held)
         {
-            let clock = latest.record.container.clock();
-            if dot.is_none_or(|dot| clock.covers(dot)) {
+            let (container, before) = (&latest.record.container, &stored.record.container);
+            // A repeated write has no dot of its own.
+            let is_in = dot.map_or_else(
+                || {
+                    container.knows(self.plan.op).is_some()
+                        || container.clock().dominates(before.clock())
+                },
+                |dot| container.clock().covers(dot),
+            );
+            if is_in {
                 *sent = (latest.bytes.clone(), generation);
                 let waiting: Vec<NodeId> = self.waiting.keys().copied().collect();
                 for node in waiting {
